@@ -1,0 +1,77 @@
+# Each command sets up what it needs: a virtual environment in .venv with kshot installed in it.
+
+PYTHON ?= python3
+TORCH_INDEX ?=
+
+BIN := .venv/bin
+PIP_INSTALL := $(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt \
+	$(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
+
+# Optional real data beside the checkout; tests that need it skip without it.
+ifeq ($(origin KSHOT_DATA),undefined)
+ifneq ($(wildcard ../shared/data/.),)
+export KSHOT_DATA := $(abspath ../shared/data)
+endif
+endif
+
+.DEFAULT_GOAL := help
+.PHONY: help run test lint format bench wheel clean
+
+help: ## This list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@echo
+	@echo "  PYTHON=python3.12    the Python that makes .venv (3.11 or newer)"
+	@echo "  TORCH_INDEX=URL      another place for PyTorch; its small build without CUDA is at"
+	@echo "                       https://download.pytorch.org/whl/cpu"
+
+run: .venv/kshot ## Train a Prototypical Network on glyphs, 5-way 1-shot, and draw what it learned
+	$(BIN)/kshot train
+	@figure=$$(find runs -name '*.png' -newer .venv/kshot -exec ls -t {} + 2>/dev/null | head -n 1); \
+	if [ -n "$$figure" ]; then echo "The figure is $$figure"; fi
+
+test: lint ## Lint, check types, run the tests
+	$(BIN)/pyright
+	$(BIN)/pytest
+
+lint: .venv/dev ## Check style
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+
+format: .venv/dev ## Mend style
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+bench: .venv/benchmark ## Measure speed and memory beside other libraries
+	$(BIN)/python -m benchmarks
+
+wheel: .venv/dev ## Build the wheel into dist
+	$(BIN)/python -m build --wheel --no-isolation
+
+clean: ## Remove the environment, caches and builds; runs stay
+	rm -rf .venv build dist .hypothesis .pytest_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# Stamps: each is younger than what it was installed from. `dev` and `benchmark` include `kshot`.
+
+.venv/kshot: pyproject.toml constraints.txt | $(BIN)/python
+	@echo "Installing kshot into .venv; PyTorch is large, the first time takes a while."
+	@$(PIP_INSTALL) -e .
+	@touch $@
+
+.venv/dev: pyproject.toml constraints.txt | $(BIN)/python
+	@echo "Installing kshot and its tools into .venv; PyTorch is large, the first time takes a while."
+	@$(PIP_INSTALL) -e '.[dev]'
+	@touch .venv/kshot $@
+
+.venv/benchmark: pyproject.toml constraints.txt | $(BIN)/python
+	@echo "Installing kshot and the libraries it is compared with into .venv."
+	@$(PIP_INSTALL) -e '.[benchmark]'
+	@touch .venv/kshot $@
+
+$(BIN)/python:
+	@command -v $(PYTHON) >/dev/null || \
+		{ echo "There is no $(PYTHON) here. kshot needs Python 3.11 or newer: make ... PYTHON=path"; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "kshot needs Python 3.11 or newer, and $(PYTHON) is $$($(PYTHON) -V). Name another: make ... PYTHON=python3.12"; exit 1; }
+	@$(PYTHON) -m venv .venv || \
+		{ rm -rf .venv; echo "$(PYTHON) cannot make a virtual environment; on Debian and Ubuntu: apt install python3-venv"; exit 1; }

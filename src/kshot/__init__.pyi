@@ -1,0 +1,52 @@
+"""The public names of kshot, grouped by stage; `__init__.py` loads each when it is first used."""
+
+# The contract
+from kshot.config import (
+    EpisodeConfig as EpisodeConfig,
+    RunConfig as RunConfig,
+    TrainingConfig as TrainingConfig,
+)
+from kshot.episodes import Episodes as Episodes, Examples as Examples, one_hot as one_hot
+from kshot.learner import MetaLearner as MetaLearner
+from kshot.losses import cross_entropy as cross_entropy, mean_squared_error as mean_squared_error
+
+# 1. From files to episodes
+from kshot.data.dataset import LabelledDataset as LabelledDataset
+from kshot.data.sampler import EpisodeSampler as EpisodeSampler
+from kshot.data.sources import (
+    glyphs as glyphs,
+    image_folder as image_folder,
+    omniglot as omniglot,
+    sinusoid as sinusoid,
+)
+from kshot.data.splits import LabelledSplits as LabelledSplits
+
+# 2. Networks
+from kshot.backbones.conv4 import Conv4 as Conv4
+from kshot.backbones.heads import Flatten as Flatten, WithHead as WithHead
+from kshot.backbones.mlp import MLP as MLP
+from kshot.backbones.normalization import BatchNorm as BatchNorm, split_affine as split_affine
+from kshot.backbones.resnet12 import ResNet12 as ResNet12
+
+# 3. Learners
+from kshot.learners.baselines.fine_tuning import FineTuning as FineTuning
+from kshot.learners.baselines.nearest_centroid import NearestCentroid as NearestCentroid
+from kshot.learners.metric.prototypical import ProtoNet as ProtoNet
+from kshot.learners.optimization.inner_loop import inner_loop as inner_loop
+from kshot.learners.optimization.maml import MAML as MAML
+from kshot.learners.optimization.update_rules import SGD as SGD, UpdateRule as UpdateRule
+from kshot.learners.registry import LEARNERS as LEARNERS
+
+# 4. Numbers one can trust
+from kshot.evaluation.evaluate import evaluate as evaluate, paired_difference as paired_difference
+from kshot.evaluation.intervals import mean_interval as mean_interval
+
+# 5. The outer loop
+from kshot.training.run import load_run as load_run
+from kshot.training.trainer import meta_train as meta_train
+
+# The same learners as scikit-learn's estimators
+from kshot.estimator import (
+    FewShotClassifier as FewShotClassifier,
+    FewShotRegressor as FewShotRegressor,
+)

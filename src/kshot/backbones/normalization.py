@@ -1,0 +1,290 @@
+"""Normalization that is exact under vmap and says which examples its statistics come from.
+
+Fused affine normalization has silently wrong second-order gradients under `torch.func.vmap`
+(docs/vmap.md), so every layer here normalizes first and scales and shifts by hand. `BatchNorm`
+takes its statistics from what the surrounding code says: its running averages, or a set of rows.
+"""
+
+import contextlib
+import contextvars
+import warnings
+from collections.abc import Callable, Iterator
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from kshot.config import BatchNormPolicy
+from kshot.episodes import Inputs, concatenate_inputs, map_tensors
+
+__all__ = [
+    "BatchNorm",
+    "SplitAffine",
+    "apply_to_query",
+    "apply_to_support",
+    "exact_network",
+    "has_batch_norm",
+    "rows_statistics",
+    "split_affine",
+    "stored_statistics",
+]
+
+
+class BatchNorm(nn.Module):
+    r"""Batch normalization for inputs (n, num_features, *space).
+
+    y = weight (x - mean) / sqrt(var + eps) + bias, where mean and var come from
+      - the running averages, in evaluation mode or within `stored_statistics()`;
+      - the whole batch, in training mode, which also updates the running averages;
+      - some rows of the batch, within `rows_statistics(...)`: then nothing is stored.
+
+    Args:
+        num_features: channels.
+        eps: added to the variance.
+        momentum: weight of the newest batch in the running averages.
+
+    Reference:
+        Batch Normalization: Accelerating Deep Network Training by Reducing Internal Covariate
+        Shift. ICML 2015. https://arxiv.org/abs/1502.03167
+    """
+
+    running_mean: Tensor
+    running_var: Tensor
+
+    def __init__(self, num_features: int, *, eps: float = 1e-5, momentum: float = 0.1) -> None:
+        super().__init__()
+        self.num_features = num_features
+        self.eps = eps
+        self.momentum = momentum
+        self.weight = nn.Parameter(torch.ones(num_features))
+        self.bias = nn.Parameter(torch.zeros(num_features))
+        self.register_buffer("running_mean", torch.zeros(num_features))
+        self.register_buffer("running_var", torch.ones(num_features))
+
+    def forward(self, x: Float[Tensor, "n features *space"]) -> Float[Tensor, "n features *space"]:
+        """Normalize, with statistics from where the surrounding code says."""
+        source = _SOURCE.get()
+        if source is None and self.training:
+            # Running averages are written, which vmap forbids: the fused kernel is safe here.
+            return F.batch_norm(
+                x,
+                self.running_mean,
+                self.running_var,
+                self.weight,
+                self.bias,
+                training=True,
+                momentum=self.momentum,
+                eps=self.eps,
+            )
+        if source is None or source is _STORED:
+            scale = self.weight * (self.running_var + self.eps).rsqrt()
+            return x * _channels(scale, x) + _channels(self.bias - self.running_mean * scale, x)
+        rows = source if isinstance(source, Tensor) else None
+        return _normalize_by_rows(x, rows, self.eps) * _channels(self.weight, x) + _channels(
+            self.bias, x
+        )
+
+
+class SplitAffine(nn.Module):
+    """A normalization layer without affine part, then scale and shift by hand.
+
+    Args:
+        normalize: the layer without its weight and bias.
+        weight: its scale, of the shape the fused layer has.
+        bias: its shift, or None.
+        channel_dim: 1 for layers with one weight a channel, None where weights have the trailing
+            dimensions of the input (LayerNorm).
+    """
+
+    def __init__(
+        self,
+        normalize: nn.Module,
+        weight: nn.Parameter,
+        bias: nn.Parameter | None,
+        channel_dim: int | None,
+    ) -> None:
+        super().__init__()
+        self.normalize = normalize
+        self.weight = weight
+        self.bias = bias
+        self.channel_dim = channel_dim
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalize, scale, shift."""
+        x = self.normalize(x)
+        if self.channel_dim is None:
+            return x * self.weight + (0 if self.bias is None else self.bias)
+        y = x * _channels(self.weight, x)
+        return y if self.bias is None else y + _channels(self.bias, x)
+
+
+def split_affine(net: nn.Module) -> nn.Module:
+    """Replace fused normalization layers of a network by exact ones, sharing their parameters.
+
+    BatchNorm1d/2d/3d become `BatchNorm`, LayerNorm and InstanceNorm with affine `SplitAffine`.
+    GroupNorm is exact as it is. The network is changed in place and returned; its outputs stay
+    the same.
+
+    Raises:
+        ValueError: for a BatchNorm layer without running averages or affine part, or with a
+            cumulative average, which `BatchNorm` does not have.
+    """
+    for name, child in net.named_children():
+        setattr(net, name, split_affine(child))
+    if not _is_fused(net):
+        return net
+    if isinstance(net, _BATCH_NORMS):
+        return _split_batch_norm(net)
+    if isinstance(net, nn.LayerNorm):
+        shape = list(net.normalized_shape)
+        plain = nn.LayerNorm(shape, eps=net.eps, elementwise_affine=False)
+        return SplitAffine(plain, net.weight, net.bias, channel_dim=None)
+    plain = type(net)(net.num_features, eps=net.eps)  # pyright: ignore
+    return SplitAffine(plain, net.weight, net.bias, channel_dim=1)  # pyright: ignore
+
+
+def exact_network(net: nn.Module) -> nn.Module:
+    """A network whose second-order gradients are exact under vmap: `split_affine`, with a warning.
+
+    Learners that differentiate through an inner loop pass their network through here.
+    """
+    fused = [type(layer).__name__ for layer in net.modules() if _is_fused(layer)]
+    if fused:
+        warnings.warn(
+            f"The network has {', '.join(sorted(set(fused)))}, whose fused scale and shift give "
+            "silently wrong second-order gradients under torch.func.vmap; kshot replaces these "
+            "layers in place by exact ones with the same parameters and outputs "
+            "(kshot.split_affine, docs/vmap.md).",
+            stacklevel=3,
+        )
+    return split_affine(net)
+
+
+def has_batch_norm(net: nn.Module) -> bool:
+    """Whether a network has a layer whose statistics depend on a policy."""
+    return any(isinstance(layer, BatchNorm) for layer in net.modules())
+
+
+@contextlib.contextmanager
+def stored_statistics() -> Iterator[None]:
+    """Within: every `BatchNorm` reads its running averages, in training mode too."""
+    token = _SOURCE.set(_STORED)
+    try:
+        yield
+    finally:
+        _SOURCE.reset(token)
+
+
+@contextlib.contextmanager
+def rows_statistics(rows: Bool[Tensor, " n"] | None = None) -> Iterator[None]:
+    """Within: every `BatchNorm` takes its statistics from some rows of the batch; None: all."""
+    token = _SOURCE.set(_ALL_ROWS if rows is None else rows)
+    try:
+        yield
+    finally:
+        _SOURCE.reset(token)
+
+
+def apply_to_support(
+    network: Callable[[Inputs], Tensor],
+    policy: BatchNormPolicy,
+    inputs: Inputs,
+    mask: Bool[Tensor, " n"] | None,
+) -> Tensor:
+    """A network's outputs (n, ...) for one task's support inputs (n, *shape) under a policy."""
+    if policy in ("running", "none"):
+        with stored_statistics():
+            return network(inputs)
+    with rows_statistics(mask):
+        return network(inputs)
+
+
+def apply_to_query(
+    network: Callable[[Inputs], Tensor],
+    policy: BatchNormPolicy,
+    inputs: Inputs,
+    mask: Bool[Tensor, " m"] | None,
+    support_inputs: Inputs | None,
+    support_mask: Bool[Tensor, " n"] | None,
+) -> Tensor:
+    """A network's outputs (m, ...) for one task's query inputs (m, *shape) under a policy.
+
+    `support` and `support_and_query` pass the support set through the network again, beside the
+    queries or beside one query at a time.
+    """
+    if policy not in ("support", "support_and_query"):
+        return apply_to_support(network, policy, inputs, mask)
+    assert support_inputs is not None, "these policies read the support set"
+    support_rows = _rows(support_inputs, support_mask)
+    if policy == "support":
+        query_rows = torch.zeros_like(_rows(inputs, None))
+        with rows_statistics(torch.cat([support_rows, query_rows])):
+            outputs = network(concatenate_inputs(support_inputs, inputs, dim=0))
+        return outputs[len(support_rows) :]
+
+    def one_query(query: Inputs) -> Tensor:
+        single = map_tensors(lambda tensor: tensor.unsqueeze(0), query)
+        with rows_statistics(torch.cat([support_rows, torch.ones_like(support_rows[:1])])):
+            return network(concatenate_inputs(support_inputs, single, dim=0))[-1]
+
+    return torch.func.vmap(one_query, chunk_size=16, randomness="different")(inputs)
+
+
+_BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+_INSTANCE_NORMS = (nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d)
+
+
+def _is_fused(layer: nn.Module) -> bool:
+    return (
+        isinstance(layer, _BATCH_NORMS)
+        or (isinstance(layer, nn.LayerNorm) and layer.elementwise_affine)
+        or (isinstance(layer, _INSTANCE_NORMS) and layer.affine)
+    )
+
+
+class _Source:
+    """A place statistics come from that is not a set of rows."""
+
+
+_STORED, _ALL_ROWS = _Source(), _Source()
+_SOURCE: contextvars.ContextVar[_Source | Tensor | None] = contextvars.ContextVar(
+    "batch_norm_statistics", default=None
+)
+
+
+def _rows(inputs: Inputs, mask: Tensor | None) -> Tensor:
+    if mask is not None:
+        return mask
+    first = next(iter(inputs.values())) if isinstance(inputs, dict) else inputs
+    return torch.ones(first.shape[0], dtype=torch.bool, device=first.device)
+
+
+def _channels(values: Tensor, x: Tensor) -> Tensor:
+    """Values (channels,) shaped to multiply x (n, channels, *space)."""
+    return values.view(-1, *(1,) * (x.dim() - 2))
+
+
+def _normalize_by_rows(x: Tensor, rows: Tensor | None, eps: float) -> Tensor:
+    if rows is None:
+        return F.batch_norm(x, None, None, training=True, eps=eps)
+    weight = rows.to(x.dtype).view(-1, *(1,) * (x.dim() - 1))
+    dims = [0, *range(2, x.dim())]
+    count = weight.sum().clamp_min(1) * x[0, 0].numel()
+    mean = (x * weight).sum(dims, keepdim=True) / count
+    centered = x - mean
+    variance = (centered.square() * weight).sum(dims, keepdim=True) / count
+    return centered * (variance + eps).rsqrt()
+
+
+def _split_batch_norm(layer: nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d) -> BatchNorm:
+    if not layer.affine or layer.running_mean is None or layer.momentum is None:
+        raise ValueError(
+            f"{layer} cannot be converted: kshot's BatchNorm has affine parameters and running "
+            "averages with a fixed momentum. Build the layer with affine=True, "
+            "track_running_stats=True and a momentum."
+        )
+    split = BatchNorm(layer.num_features, eps=layer.eps, momentum=layer.momentum)
+    split.weight, split.bias = layer.weight, layer.bias
+    split.running_mean, split.running_var = layer.running_mean, layer.running_var  # pyright: ignore
+    return split.train(layer.training)

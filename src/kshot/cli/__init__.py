@@ -1,0 +1,77 @@
+"""The command line: one file a sub-command, and this table of them."""
+
+import ctypes
+import importlib
+import os
+import sys
+
+__all__ = ["main"]
+
+COMMANDS = {
+    "train": "meta-train a learner, on glyphs when nothing else is said, and evaluate it",
+    "evaluate": "score a trained run on other episodes",
+    "predict": "name pictures, from a folder with a few examples of each class",
+    "list": "show the learners, datasets and recipes there are",
+    "data": "show a dataset's classes, splits and an episode",
+}
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run `kshot` with some arguments; the exit status."""
+    _be_a_good_process()
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
+        print(_help())
+        return 0
+    name, rest = arguments[0], arguments[1:]
+    if name == "--version":
+        from importlib.metadata import version
+
+        print(f"kshot {version('kshot')}")
+        return 0
+    if name not in COMMANDS:
+        from kshot.config import nearest
+
+        print(f"kshot: unknown command {name!r}.{nearest(name, COMMANDS)}", file=sys.stderr)
+        return 2
+    command = importlib.import_module(f"kshot.cli.{name}")
+    try:
+        return command.main(rest)
+    except (ValueError, OSError, ImportError, RuntimeError) as error:
+        if os.environ.get("KSHOT_TRACEBACK"):
+            raise
+        print(f"kshot {name}: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt as interrupt:
+        print(f"kshot {name}: {interrupt}", file=sys.stderr)
+        return 130
+
+
+def _be_a_good_process() -> None:
+    """Settings of the process that belong to a program, not to a library; before torch is there."""
+    # A thread that waits should not burn the core that another process needs: beside one busy
+    # process, OpenMP's default made small training steps many times slower.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    # glibc gives large blocks back to the system at once, so that every tensor is paged in anew:
+    # a third of a convolutional training step. Keep freed memory for the next step.
+    if sys.platform == "linux":
+        glibc = ctypes.CDLL(None)
+        if hasattr(glibc, "mallopt"):
+            mmap_threshold, trim_threshold = -3, -1
+            glibc.mallopt(mmap_threshold, 1 << 30)
+            glibc.mallopt(trim_threshold, (1 << 31) - 1)
+
+
+def _help() -> str:
+    width = max(map(len, COMMANDS))
+    commands = "\n".join(f"  {name:<{width}}  {line}" for name, line in COMMANDS.items())
+    return f"""\
+kshot: learn to learn from a handful of examples
+
+usage: kshot COMMAND [ARGUMENTS]
+
+{commands}
+
+  kshot train                 train a prototypical network on glyphs, in a minute or two
+  kshot COMMAND --help        what a command takes
+  kshot --version             the version; KSHOT_TRACEBACK=1 shows where an error comes from"""

@@ -1,0 +1,76 @@
+"""`kshot data`: a dataset's splits and classes, and an episode as a picture."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from kshot.cli.figures import episode_figure
+from kshot.cli.flags import parse_flags
+from kshot.cli.tables import print_table
+from kshot.config import Choice, EpisodeConfig, RunConfig, nearest
+from kshot.data.sources import DATASETS, load_data
+from kshot.data.splits import LabelledSplits
+
+__all__ = ["main"]
+
+
+@dataclass(frozen=True)
+class Look:
+    """What to show.
+
+    Attributes:
+        split: Split whose episode is drawn.
+        figure: Picture file to draw an episode to; none given draws none.
+        json: Print JSON instead of tables.
+    """
+
+    split: str = "test"
+    figure: Path | None = None
+    json: bool = False
+
+
+def main(arguments: list[str]) -> int:
+    """Parse the arguments, load the data, print its splits; the exit status."""
+    name, rest = (arguments[0], arguments[1:]) if arguments else ("glyphs", [])
+    if name.startswith("-"):
+        name, rest = "glyphs", arguments
+    if name not in DATASETS:
+        raise ValueError(f"Unknown data {name!r}.{nearest(name, DATASETS)}")
+    config, look = parse_flags(
+        rest,
+        RunConfig(data=Choice(name)),
+        Look,
+        program=f"kshot data {name}",
+        description="Show a dataset: its splits, classes and groups; with --figure, an episode.",
+        parts=("data", "episodes"),
+    )
+    source = load_data(config.data)
+    if not isinstance(source, LabelledSplits):
+        print(f"{source.name}, protocol {source.protocol}: {DATASETS[name].summary}.")
+        return 0
+    rows = []
+    for split, data in source.splits.items():
+        counts = [len(places) for places in data.rows]
+        groups = sorted(set(data.groups or ()))
+        rows.append(
+            {
+                "split": split,
+                "classes": data.num_classes,
+                "examples": sum(counts),
+                "examples a class": f"{min(counts)} to {max(counts)}",
+                "groups": ", ".join(groups) if len(groups) <= 12 else f"{len(groups)} groups",
+            }
+        )
+    if look.json:
+        print(json.dumps({"name": name, "protocol": source.protocol, "splits": rows}, indent=2))
+    else:
+        title = f"{name}, protocol {source.protocol}, inputs {source.input_shape}"
+        print_table(title, list(rows[0]), [list(map(str, row.values())) for row in rows])
+    if look.figure is not None:
+        episode = EpisodeConfig(
+            config.episodes.way, config.episodes.shot, 5, config.episodes.within
+        )
+        sampler = source.sampler(look.split, episode, seed=0)
+        figure = episode_figure(None, sampler, f"{name} ({source.protocol}): {look.split} classes")
+        figure.savefig(look.figure, dpi=150)
+    return 0

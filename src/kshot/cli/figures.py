@@ -1,0 +1,94 @@
+"""Figures of a run: its learning curve, and an episode or an adaptation."""
+
+from pathlib import Path
+
+import torch
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from kshot.config import EpisodeConfig
+from kshot.data.sampler import EpisodeSampler, Sampler
+from kshot.learners.optimization.fast_weights import FastWeightLearner
+from kshot.losses import mask_absent
+from kshot.plots import plot_adaptation, plot_episode, plot_learning_curve
+from kshot.training.history import read_history
+from kshot.training.run import Run
+
+__all__ = ["episode_figure", "write_figures"]
+
+
+def write_figures(run: Run, folder: Path) -> list[Path]:
+    """Draw the figures that apply to a run into its folder; their paths."""
+    figures: dict[str, Figure] = {}
+    history = read_history(folder / "metrics.jsonl")
+    title = f"{run.config.learner.name} on {run.source.name} ({run.source.protocol})"
+    if history:
+        figures["learning_curve"] = plot_learning_curve(history, title=title)
+    wanted = run.config.evaluation
+    if run.source.kind == "regression":
+        if isinstance(run.learner, FastWeightLearner):
+            figures["adaptation"] = _adaptation_figure(run, run.learner)
+    elif len(run.source.input_shape) == 3:
+        episode = EpisodeConfig(min(wanted.ways), min(wanted.shots), 5, wanted.within)
+        sampler = run.source.sampler(wanted.split, episode, wanted.seed)
+        figures["episode"] = episode_figure(run, sampler, f"{title}: {wanted.split} classes")
+    paths = []
+    for name, figure in figures.items():
+        path = folder / "figures" / f"{name}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        figure.savefig(path, dpi=150)
+        paths.append(path)
+    return paths
+
+
+def episode_figure(run: Run | None, sampler: Sampler, title: str) -> Figure:
+    """The first episode of a sampler, with the predictions of a run's learner if there is one."""
+    assert isinstance(sampler, EpisodeSampler), "pictures come from labelled data"
+    episodes = sampler.sample([0])
+    support, query = _tensor(episodes.support.inputs)[0], _tensor(episodes.query.inputs)[0]
+    columns, query_columns = (
+        examples.targets[0].argmax(-1) for examples in (episodes.support, episodes.query)
+    )
+    way = episodes.support.targets.shape[-1]
+    probabilities = None
+    if run is not None:
+        learner = run.learner.eval().float().cpu()
+        with torch.no_grad():
+            logits = learner.predict(learner.adapt(episodes.support), episodes.query.inputs)
+            probabilities = mask_absent(logits, episodes.present).softmax(-1)[0]
+    classes = [] if episodes.classes is None else episodes.classes[0].tolist()
+    return plot_episode(
+        torch.stack([support[columns == column] for column in range(way)]),
+        query,
+        probabilities,
+        query_columns.tolist(),
+        [sampler.dataset.class_names[k] for k in classes],
+        title=title,
+    )
+
+
+def _adaptation_figure(run: Run, learner: FastWeightLearner) -> Figure:
+    wanted = run.config.evaluation
+    episode = EpisodeConfig(1, min(wanted.shots), 100)
+    episodes = run.source.sampler(wanted.split, episode, wanted.seed).sample([0])
+    query, support = _tensor(episodes.query.inputs), _tensor(episodes.support.inputs)
+    order = query[0, :, 0].argsort()
+    learner = learner.eval().float().cpu()
+    own_steps, curves = learner.num_test_steps, {}
+    with torch.no_grad():
+        for steps in sorted({0, 1, own_steps}):
+            learner.num_test_steps = steps
+            values = learner.predict(learner.adapt(episodes.support), query)
+            curves[steps] = values[0, order, 0].numpy()
+    learner.num_test_steps = own_steps
+    return plot_adaptation(
+        query[0, order, 0].numpy(),
+        episodes.query.targets[0, order, 0].numpy(),
+        (support[0, :, 0].numpy(), episodes.support.targets[0, :, 0].numpy()),
+        {run.config.learner.name: curves},
+    )
+
+
+def _tensor(inputs: object) -> Tensor:
+    assert isinstance(inputs, Tensor), "pictures and points are tensors"
+    return inputs

@@ -1,0 +1,54 @@
+"""Tables on the terminal: result rows and registries."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+__all__ = ["print_results", "print_table"]
+
+
+def print_results(rows: Sequence[dict[str, Any]]) -> None:
+    """Print result rows with their intervals and what identifies them."""
+    if not rows:
+        return
+    first = rows[0]
+    title = f"{first['data']} / {first['protocol']}, {first['split']}, {first['episodes']} episodes"
+    table = [
+        [
+            row["learner"],
+            f"{row['way']}-way {row['shot']}-shot"
+            if row["accuracy"] is not None
+            else f"{row['shot']}-shot",
+            str(row["query_shot"]),
+            _score(row),
+            row["batch_norm"] + (" (transductive)" if row["transductive"] else ""),
+            _published(row),
+        ]
+        for row in rows
+    ]
+    columns = ["learner", "task", "queries", "score, 95 % interval", "BatchNorm", "published"]
+    print_table(title, columns, table)
+
+
+def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Print a plain table."""
+    table = Table(title=title, title_justify="left", box=None, padding=(0, 2, 0, 0))
+    for column in columns:
+        table.add_column(column, header_style="bold")
+    for row in rows:
+        table.add_row(*row)
+    Console(width=None if Console().is_terminal else 140).print(table)
+
+
+def _score(row: dict[str, Any]) -> str:
+    if row["accuracy"] is not None:
+        return f"{100 * row['accuracy']:.2f} +- {100 * row['ci95']:.2f} %"
+    return f"MSE {row['mean_squared_error']:.3f} +- {row['ci95']:.3f}"
+
+
+def _published(row: dict[str, Any]) -> str:
+    if not row["published"]:
+        return "-"
+    return f"{100 * row['published']['accuracy']:.1f} %"

@@ -1,0 +1,113 @@
+"""`kshot train`: meta-train a learner from a recipe, evaluate it, keep all of it in a folder."""
+
+import json
+import os
+import shlex
+from dataclasses import dataclass
+from itertools import count
+from pathlib import Path
+
+from kshot.cli.figures import write_figures
+from kshot.cli.flags import parse_flags
+from kshot.cli.recipes import find_recipe, recipe_names
+from kshot.cli.tables import print_results
+from kshot.config import Choice, RunConfig, load_recipe, nearest, parse_run
+from kshot.evaluation.results import merge_results
+from kshot.learners.registry import LEARNERS
+from kshot.training.run import (
+    build_run,
+    create_folder,
+    evaluate_run,
+    load_run,
+    read_description,
+    train_run,
+)
+from kshot.training.trainer import Interrupted
+
+__all__ = ["main"]
+
+DESCRIPTION = """Meta-train a learner and evaluate it: kshot train [RECIPE] [FLAGS].
+
+RECIPE is a learner (its recipe on glyphs is taken), a name from `kshot list recipes`, or a TOML
+file; without it, protonet. --data NAME, --backbone NAME and --learner NAME put another one in place
+of the recipe's; the flags below change single values."""
+
+
+@dataclass(frozen=True)
+class Output:
+    """Where the run goes.
+
+    Attributes:
+        out: Folder of the run; none given makes a new one under runs/.
+        resume: Folder of an interrupted run to continue; the rest is read from it.
+        results: Also write the rows to RESULTS/DATA/RECIPE.json.
+        json: Print the rows as JSON instead of a table.
+    """
+
+    out: Path | None = None
+    resume: Path | None = None
+    results: Path | None = None
+    json: bool = False
+
+
+def main(arguments: list[str]) -> int:
+    """Parse the arguments, train, evaluate, print; the exit status."""
+    config, recipe, output = parse(arguments)
+    first_process = os.environ.get("RANK", "0") == "0"
+    folder = output.resume or output.out or _new_folder(config)
+    run = build_run(config)
+    if output.resume is None and first_process:
+        create_folder(folder, config, shlex.join(["kshot", "train", *arguments]), recipe)
+    try:
+        run = train_run(run, folder, resume=output.resume is not None)
+    except Interrupted as stop:
+        raise Interrupted(f"{stop} Continue with: kshot train --resume {folder}") from None
+    if not first_process:
+        return 0
+    scored = evaluate_run(load_run(folder), folder)
+    rows = [row for row, _ in scored]
+    merge_results(folder / "results.json", rows)
+    if output.results is not None:
+        name = Path(recipe).stem if recipe else config.learner.name
+        merge_results(output.results / config.data.name / f"{name}.json", rows)
+    figures = write_figures(run, folder)
+    if output.json:
+        print(json.dumps(rows, indent=2))
+    else:
+        print_results(rows)
+        print(f"run     {folder}")
+        for figure in figures:
+            print(f"figure  {figure}")
+    return 0
+
+
+def parse(arguments: list[str]) -> tuple[RunConfig, str | None, Output]:
+    """The configuration, recipe and output that the arguments of `kshot train` say."""
+    rest = list(arguments)
+    target = rest.pop(0) if rest and not rest[0].startswith("-") else "protonet"
+    path = find_recipe(target)
+    if path is None and target not in LEARNERS:
+        known = [*LEARNERS, *recipe_names()]
+        raise ValueError(f"Unknown learner or recipe {target!r}.{nearest(target, known)}")
+    base = RunConfig(learner=Choice(target)) if path is None else load_recipe(path)
+    config, output = parse_flags(rest, base, Output, program="kshot train", description=DESCRIPTION)
+    if output.resume is None:
+        return config, _recipe_name(path), output
+    described = read_description(output.resume)
+    return parse_run(described["config"]), described["recipe"], output
+
+
+def _recipe_name(path: Path | None) -> str | None:
+    """A recipe as results name it: from `recipes` on, wherever that folder is."""
+    if path is None:
+        return None
+    parts = path.parts
+    start = len(parts) - 1 - parts[::-1].index("recipes") if "recipes" in parts else -1
+    return Path(*parts[start:]).as_posix() if start >= 0 else path.as_posix()
+
+
+def _new_folder(config: RunConfig) -> Path:
+    name = f"{config.data.name}-{config.learner.name}"
+    return next(
+        folder for number in count(1) if not (folder := Path("runs") / f"{name}-{number}").exists()
+    )

@@ -1,0 +1,338 @@
+"""Configuration: frozen dataclasses, the one source of defaults, CLI flags and saved runs.
+
+A run is described by the same tables everywhere: as TOML in a recipe, as flags on the command line,
+as JSON in a run's folder and in every result row. Nothing here imports torch.
+"""
+
+import dataclasses
+import difflib
+import functools
+import inspect
+import json
+import tomllib
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import UnionType
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+
+__all__ = [
+    "BatchNormPolicy",
+    "Choice",
+    "EpisodeConfig",
+    "EvaluationConfig",
+    "Published",
+    "RunConfig",
+    "TrainingConfig",
+    "bounds",
+    "call_with_options",
+    "load_recipe",
+    "nearest",
+    "option_types",
+    "parse_run",
+]
+
+BatchNormPolicy = Literal["running", "batch", "support", "support_and_query", "none"]
+"""Which examples give BatchNorm its statistics; docs/glossary.md explains each."""
+
+Built = TypeVar("Built")
+Table = TypeVar("Table")
+
+Count = int | tuple[int, int]
+"""A number, or a range (lowest, highest) from which every episode draws its own."""
+
+
+def bounds(count: Count) -> tuple[int, int]:
+    """Lowest and highest value of a number or a range."""
+    return (count, count) if isinstance(count, int) else count
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A named row of a registry with the options given to its constructor.
+
+    The constructor's signature is the one source of the options' names, types and defaults.
+    """
+
+    name: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class EpisodeConfig:
+    """How episodes are drawn from classes.
+
+    Attributes:
+        way: Classes an episode, or a range (lowest, highest).
+        shot: Support examples a class, or a range.
+        query_shot: Query examples a class.
+        within: Whether all classes of an episode come from one group (alphabet, script, person).
+    """
+
+    way: Count = 5
+    shot: Count = 1
+    query_shot: int = 15
+    within: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("way", "shot", "query_shot"):
+            low, high = bounds(getattr(self, name))
+            if low < 1 or high < low:
+                raise ValueError(
+                    f"{name} must be at least 1, or a range (lowest, highest); "
+                    f"it is {getattr(self, name)!r}."
+                )
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """How meta-parameters are learned.
+
+    Attributes:
+        iterations: Outer steps.
+        meta_batch_size: Episodes an outer step.
+        optimizer: Outer optimizer.
+        outer_lr: Outer learning rate at the start.
+        schedule: How the outer learning rate falls: not at all, as a half cosine to zero, linearly
+            to zero, or halved every `halve_every` iterations.
+        halve_every: Iterations between halvings of the "halving" schedule.
+        weight_decay: Weight decay of the outer optimizer.
+        clip_norm: Largest norm of the meta-gradient; 0 leaves it as it is.
+        split: Classes to train on.
+        validate_every: Iterations between validations, and between lines of metrics.jsonl.
+        validation_episodes: Episodes of a validation, the same each time; 0 never validates and
+            keeps the last weights.
+        patience: Validations without a better one before training stops; 0 never stops early.
+        checkpoint_every: Iterations between checkpoints.
+        seed: Seed of the weights, the episodes and everything else that is random.
+        device: Where to train: "auto" takes a GPU when there is one.
+        precision: Precision of the network's own arithmetic.
+        tensorboard: Also write TensorBoard event files (extra `tensorboard`).
+    """
+
+    iterations: int = 600
+    meta_batch_size: int = 1
+    optimizer: Literal["adam", "adamw", "sgd"] = "adam"
+    outer_lr: float = 1e-3
+    schedule: Literal["constant", "cosine", "linear", "halving"] = "cosine"
+    halve_every: int = 2000
+    weight_decay: float = 0.0
+    clip_norm: float = 0.0
+    split: str = "train"
+    validate_every: int = 100
+    validation_episodes: int = 200
+    patience: int = 0
+    checkpoint_every: int = 100
+    seed: int = 0
+    device: str = "auto"
+    precision: Literal["float32", "bfloat16", "float64"] = "float32"
+    tensorboard: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("iterations", "meta_batch_size", "validate_every", "checkpoint_every"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}.")
+
+
+@dataclass(frozen=True)
+class EvaluationConfig:
+    """Which numbers to report: one row for each way, shot and query_shot.
+
+    Attributes:
+        ways: Classes an episode.
+        shots: Support examples a class.
+        query_shots: Query examples a class.
+        within: Whether all classes of an episode come from one group.
+        episodes: Episodes a row.
+        batch_episodes: Episodes computed at once; 0 chooses.
+        split: Classes to evaluate on.
+        seed: Seed of the episodes: the same seed gives the same episodes to every learner.
+        batch_norm: BatchNorm policy of the rows; none given keeps the learner's own.
+    """
+
+    ways: tuple[int, ...] = (5,)
+    shots: tuple[int, ...] = (1,)
+    query_shots: tuple[int, ...] = (15,)
+    within: bool = False
+    episodes: int = 600
+    batch_episodes: int = 0
+    split: str = "test"
+    seed: int = 1
+    batch_norm: tuple[BatchNormPolicy, ...] = ()
+
+
+@dataclass(frozen=True)
+class Published:
+    """A figure of the paper, to stand beside the row of the same way and shot.
+
+    Attributes:
+        way: Classes an episode.
+        shot: Support examples a class.
+        accuracy: The figure, as a fraction.
+        where: Where it stands.
+    """
+
+    way: int
+    shot: int
+    accuracy: float
+    where: str
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """Everything that identifies a run."""
+
+    data: Choice = Choice("glyphs")
+    backbone: Choice = Choice("conv4")
+    learner: Choice = Choice("protonet")
+    episodes: EpisodeConfig = EpisodeConfig()
+    validation: EpisodeConfig = EpisodeConfig()
+    training: TrainingConfig = TrainingConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
+    published: tuple[Published, ...] = ()
+
+    def as_dict(self) -> dict[str, Any]:
+        """The configuration as nested plain dictionaries, the inverse of `parse_run`."""
+        tables = {}
+        for part in dataclasses.fields(self):
+            value = getattr(self, part.name)
+            if isinstance(value, Choice):
+                tables[part.name] = {"name": value.name, **value.options}
+            elif isinstance(value, tuple):
+                tables[part.name] = [dataclasses.asdict(row) for row in value]
+            else:
+                tables[part.name] = dataclasses.asdict(value)
+        return json.loads(json.dumps(tables, default=str))
+
+
+def call_with_options(
+    function: Callable[..., Built], options: Mapping[str, Any], what: str, *arguments: Any
+) -> Built:
+    """Call a constructor with options by name, which its signature must know."""
+    hints = option_types(function)
+    converted = {}
+    for key, value in options.items():
+        if key not in hints:
+            raise ValueError(f"Unknown option {key!r} of {what}.{nearest(key, hints)}")
+        converted[key] = _convert(value, hints[key], f"Option {key!r} of {what}")
+    return function(*arguments, **converted)
+
+
+def option_types(function: Callable[..., Any]) -> dict[str, Any]:
+    """The options of a constructor: its keyword-only parameters that plain values can fill.
+
+    Parameters that a `functools.partial` has fixed are not options.
+    """
+    parameters = inspect.signature(function).parameters.values()
+    fixed: set[str] = set()
+    owner = function
+    while isinstance(owner, functools.partial):
+        fixed |= set(owner.keywords)
+        owner = owner.func
+    hints = get_type_hints(owner.__init__ if inspect.isclass(owner) else owner)
+    return {
+        parameter.name: hints[parameter.name]
+        for parameter in parameters
+        if parameter.kind is parameter.KEYWORD_ONLY
+        and parameter.name not in fixed
+        and _is_plain(hints[parameter.name])
+    }
+
+
+def _is_plain(hint: Any) -> bool:
+    """Whether TOML or a flag can hold a value of the type."""
+    if hint in (bool, int, float, str, Path, None, type(None), Ellipsis):
+        return True
+    if get_origin(hint) is Literal:
+        return True
+    return get_origin(hint) in (Union, UnionType, tuple) and all(map(_is_plain, get_args(hint)))
+
+
+def load_recipe(path: Path, base: RunConfig | None = None) -> RunConfig:
+    """Read a run's configuration from a TOML recipe; what it leaves out keeps `base`'s value."""
+    try:
+        tables = tomllib.loads(path.read_text(encoding="utf-8"))
+    except tomllib.TOMLDecodeError as error:
+        raise ValueError(f"The recipe {path} is not valid TOML: {error}.") from None
+    return parse_run(tables, base or RunConfig(), where=str(path))
+
+
+def parse_run(
+    tables: Mapping[str, Any], base: RunConfig | None = None, where: str = "configuration"
+) -> RunConfig:
+    """Build a run's configuration from nested dictionaries, checking every key and type."""
+    base = base or RunConfig()
+    parts = {part.name: getattr(base, part.name) for part in dataclasses.fields(base)}
+    for key, table in tables.items():
+        if key not in parts:
+            raise ValueError(f"Unknown table [{key}] in {where}.{nearest(key, parts)}")
+        if key == "published":
+            parts[key] = tuple(_convert_row(row, f"[[published]] of {where}") for row in table)
+            continue
+        if not isinstance(table, Mapping):
+            raise ValueError(f"{key} in {where} must be a table [{key}], not {table!r}.")
+        if isinstance(parts[key], Choice):
+            parts[key] = _parse_choice(table, parts[key], f"[{key}] of {where}")
+        else:
+            parts[key] = _parse_table(table, parts[key], f"[{key}] of {where}")
+    return RunConfig(**parts)
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """The end of an error message: the known name nearest to a wrong one, and all of them."""
+    names = sorted(known)
+    close = difflib.get_close_matches(name, names, n=1)
+    shown = names if len(names) <= 30 else [*names[:30], f"and {len(names) - 30} more"]
+    return (f" Did you mean {close[0]!r}?" if close else "") + f" Known: {', '.join(shown)}."
+
+
+def _parse_choice(table: Mapping[str, Any], base: Choice, where: str) -> Choice:
+    options = dict(table)
+    name = options.pop("name", base.name)
+    if not isinstance(name, str):
+        raise ValueError(f"name in {where} must be text, not {name!r}.")
+    return Choice(name, {**(base.options if name == base.name else {}), **options})
+
+
+def _parse_table(table: Mapping[str, Any], base: Table, where: str) -> Table:
+    hints = get_type_hints(type(base))
+    changes = {}
+    for key, value in table.items():
+        if key not in hints:
+            raise ValueError(f"Unknown key {key!r} in {where}.{nearest(key, hints)}")
+        changes[key] = _convert(value, hints[key], f"{key} in {where}")
+    return dataclasses.replace(base, **changes)  # pyright: ignore[reportArgumentType]
+
+
+def _convert_row(row: Any, where: str) -> Published:
+    names = [part.name for part in dataclasses.fields(Published)]
+    if not isinstance(row, Mapping) or sorted(row) != sorted(names):
+        raise ValueError(f"{where} needs exactly the keys {', '.join(names)}, not {row!r}.")
+    return Published(**row)
+
+
+def _convert(value: Any, hint: Any, where: str) -> Any:
+    """A TOML or JSON value as the type of a field: lists become tuples, int serves as float."""
+    if get_origin(hint) in (Union, UnionType):
+        for option in get_args(hint):
+            try:
+                return _convert(value, option, where)
+            except ValueError:
+                continue
+    elif get_origin(hint) is Literal:
+        if value in get_args(hint):
+            return value
+    elif get_origin(hint) is tuple:
+        items = get_args(hint)
+        if isinstance(value, list | tuple) and (items[-1] is ... or len(value) == len(items)):
+            return tuple(_convert(item, items[0], where) for item in value)
+    elif hint is Path and isinstance(value, str):
+        return Path(value)
+    elif hint is type(None) and value is None:
+        return None
+    elif hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    elif isinstance(value, hint) and (hint is bool or not isinstance(value, bool)):
+        return value
+    expected = " or ".join(map(repr, get_args(hint))) if get_origin(hint) is Literal else hint
+    raise ValueError(f"{where} must be {getattr(expected, '__name__', expected)}, not {value!r}.")

@@ -1,0 +1,324 @@
+"""Clean pictures of letters and signs from the fonts of matplotlib, every class a shape."""
+
+import unicodedata
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from types import MappingProxyType
+from typing import NamedTuple
+
+import matplotlib
+import numpy as np
+from matplotlib.ft2font import FT2Font
+from PIL import Image, ImageDraw, ImageFont
+
+__all__ = [
+    "FACES",
+    "GLYPH_SPLITS",
+    "INK_SIDE",
+    "MIN_DIFFERENCE",
+    "MIN_FACES",
+    "GlyphFaces",
+    "differences",
+    "read_glyph_faces",
+]
+
+# Every face here follows Unicode. The Computer Modern files have encodings of their own, where a
+# code point may show another sign, and the display and size variants hold a handful of signs.
+FACES: tuple[str, ...] = (
+    "DejaVuSans",
+    "DejaVuSans-Oblique",
+    "DejaVuSans-Bold",
+    "DejaVuSans-BoldOblique",
+    "DejaVuSansMono",
+    "DejaVuSansMono-Oblique",
+    "DejaVuSansMono-Bold",
+    "DejaVuSansMono-BoldOblique",
+    "DejaVuSerif",
+    "DejaVuSerif-Italic",
+    "DejaVuSerif-Bold",
+    "DejaVuSerif-BoldItalic",
+    "STIXGeneral",
+    "STIXGeneralItalic",
+    "STIXGeneralBol",
+    "STIXGeneralBolIta",
+)
+
+GLYPH_SPLITS: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {
+        "train": ("latin", "greek", "mathematics", "braille", "arrows", "digits"),
+        "val": ("cyrillic", "currency"),
+        "test": ("georgian", "armenian", "lao"),
+    }
+)
+"""Groups of each split: whole scripts, so that a test alphabet is never seen in training."""
+
+ALPHABETS = frozenset({"latin", "greek", "cyrillic", "georgian", "armenian", "lao"})
+SIGN_RANGES: Mapping[str, tuple[range, ...]] = MappingProxyType(
+    {
+        "arrows": (range(0x2190, 0x2200), range(0x27F0, 0x2800), range(0x2900, 0x2980)),
+        "mathematics": (range(0x2200, 0x2300), range(0x2A00, 0x2B00)),
+        "braille": (range(0x2800, 0x2900),),
+    }
+)
+
+MIN_FACES = 8
+EM_SIDE = 96  # pixels an em: twice the final side, so that nothing but hinting is lost
+INK_SIDE = 42
+"""Side of a clean picture, which the longer side of its ink fills: two cells a pixel of a 28 x 28
+picture, where a character is about 21 pixels long."""
+
+TOLERANCE = 2  # cells, that is one pixel of a 28 x 28 picture
+MIN_DIFFERENCE = 6.0
+NUM_BLOCKS = 64
+
+
+class GlyphFaces(NamedTuple):
+    """Every class as its faces show it: centred, the longer side of the ink filling the picture.
+
+    Attributes:
+        pictures: (num_pictures, INK_SIDE, INK_SIDE) uint8, ink = 255 on 0; those of a class are
+            contiguous.
+        classes: (num_pictures,) int64, class of each picture, ascending.
+        faces: (num_pictures,) int64, index into `FACES`.
+        class_names: group and Unicode name of each class, `"greek/GREEK SMALL LETTER BETA"`.
+        groups: script or family of signs of each class, as in `GLYPH_SPLITS`.
+    """
+
+    pictures: np.ndarray
+    classes: np.ndarray
+    faces: np.ndarray
+    class_names: tuple[str, ...]
+    groups: tuple[str, ...]
+
+
+def read_glyph_faces(progress: Callable[[int, int], None] | None = None) -> GlyphFaces:
+    """Read every character that enough faces show and that looks like no other.
+
+    Characters are taken group by group, the smallest group first, and in each by code point. A
+    picture that looks like one of a class already taken (see `differences`), in whatever face, is
+    not used; a character left with fewer than `MIN_FACES` pictures is not a class. So a shape that
+    several scripts share (Latin A, Greek Alpha, Cyrillic A) belongs to the smallest of them, and
+    no shape is in two classes, hence none in two splits.
+
+    Args:
+        progress: called with the number of steps done and in all.
+
+    Raises:
+        FileNotFoundError: matplotlib's fonts are not where it says.
+    """
+    steps = iter(range(1, len(FACES) + NUM_BLOCKS + 1))
+
+    def step() -> None:
+        if progress is not None:
+            progress(next(steps), len(FACES) + NUM_BLOCKS)
+
+    fonts = [_font_path(face) for face in FACES]
+    shown = [frozenset(FT2Font(str(font)).get_charmap()) for font in fonts]
+    characters = _characters(shown)
+    clean: dict[tuple[int, int], np.ndarray] = {}
+    for face, font in enumerate(fonts):
+        for number, picture in _clean_pictures(font, characters, shown[face]):
+            clean[number, face] = picture
+        step()
+    small = _scaled_capitals(characters, clean)
+    rows = sorted(row for row in clean if row[0] not in small)
+    owners, faces = np.array(rows).T
+    pictures = np.stack([clean[row] for row in rows])
+
+    kept = _distinct(pictures, owners, step)
+    taken, classes = np.unique(owners[kept], return_inverse=True)
+    groups = tuple(_group(characters[number]) for number in taken.tolist())
+    names = (unicodedata.name(characters[number]) for number in taken.tolist())
+    return GlyphFaces(
+        pictures=pictures[kept],
+        classes=classes.astype(np.int64),
+        faces=faces[kept].astype(np.int64),
+        class_names=tuple(f"{group}/{name}" for group, name in zip(groups, names, strict=True)),
+        groups=groups,
+    )
+
+
+def differences(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """How much ink of two pictures lies apart, whatever the weight of their strokes.
+
+    The area of the ink of the one that is farther than `TOLERANCE` from any ink of the other, and
+    the reverse, summed. A bold and a light picture of a shape, or two that differ by the rounding
+    of a corner, are at 0; an accent more costs its area.
+
+    Args:
+        first: (n, INK_SIDE, INK_SIDE) uint8.
+        second: (m, INK_SIDE, INK_SIDE) uint8.
+
+    Returns:
+        (n, m) float32, in pixels of a 28 x 28 picture.
+    """
+    ink, reach = _ink_and_reach(first)
+    other_ink, other_reach = _ink_and_reach(second)
+    return _missed(np.hstack([ink, reach]), np.hstack([other_reach, other_ink]))
+
+
+def _font_path(face: str) -> Path:
+    path = Path(matplotlib.get_data_path(), "fonts", "ttf", f"{face}.ttf")
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"Expected the font {face} that comes with matplotlib at {path}, found no such file. "
+            "Install matplotlib from PyPI (some distributions take its fonts out)."
+        )
+    return path
+
+
+def _characters(shown: Sequence[frozenset[int]]) -> list[str]:
+    """Characters that enough faces show, the smallest group first, each by code point."""
+    counts = Counter(point for points in shown for point in points)
+    groups = {
+        chr(point): group
+        for point, count in sorted(counts.items())
+        if count >= MIN_FACES and (group := _group(chr(point))) is not None
+    }
+    sizes = Counter(groups.values())
+    return sorted(
+        groups, key=lambda character: (sizes[groups[character]], groups[character], character)
+    )
+
+
+def _group(character: str) -> str | None:
+    """Script or family of signs; None for what makes no class of its own.
+
+    Marks that combine, modifier letters and small capitals (small copies of letters), punctuation
+    and digits other than 0 to 9 have none; neither have letters with two marks or more (Vietnamese, ancient Greek),
+    each of which has but two or three of 28 pixels.
+    """
+    category, name = unicodedata.category(character), unicodedata.name(character, "")
+    if "SMALL CAPITAL" in name or len(unicodedata.normalize("NFD", character)) > 2:
+        return None
+    script = name.partition(" ")[0].lower()
+    if category in {"Lu", "Ll", "Lo"}:
+        return script if script in ALPHABETS else None
+    if category == "Nd":
+        return "digits" if character.isascii() else None
+    if category == "Sc":
+        return "currency"
+    if category in {"Sm", "So"}:
+        for group, ranges in SIGN_RANGES.items():
+            if any(ord(character) in points for points in ranges):
+                return group
+    return None
+
+
+def _clean_pictures(
+    font: Path, characters: Sequence[str], shown: frozenset[int]
+) -> Iterator[tuple[int, np.ndarray]]:
+    """Number and picture of each character that a font shows with any ink."""
+    face = ImageFont.truetype(font, EM_SIDE, layout_engine=ImageFont.Layout.BASIC)
+    for number, character in enumerate(characters):
+        if ord(character) not in shown:
+            continue
+        left, top, right, bottom = face.getbbox(character)
+        drawn = Image.new("L", (int(right - left) + 2, int(bottom - top) + 2))
+        ImageDraw.Draw(drawn).text((1 - left, 1 - top), character, fill=255, font=face)
+        box = drawn.getbbox()
+        if box is None:
+            continue
+        width, height = box[2] - box[0], box[3] - box[1]
+        scale = INK_SIDE / max(width, height)
+        width, height = max(1, round(width * scale)), max(1, round(height * scale))
+        fitted = drawn.resize((width, height), Image.Resampling.BOX, box=box)
+        picture = Image.new("L", (INK_SIDE, INK_SIDE))
+        picture.paste(fitted, ((INK_SIDE - width) // 2, (INK_SIDE - height) // 2))
+        yield number, np.asarray(picture)
+
+
+def _scaled_capitals(
+    characters: Sequence[str], clean: Mapping[tuple[int, int], np.ndarray]
+) -> set[int]:
+    """Numbers of the small letters that are their capitals written smaller, as c, z and ж are.
+
+    Most differ from them in proportions alone, which a hand does not keep: each is stretched to its
+    capital's before the two are compared. Of letters with a mark the letters without are compared.
+    """
+    numbers = {character: number for number, character in enumerate(characters)}
+    found = set()
+    for character, number in numbers.items():
+        letters = [unicodedata.normalize("NFD", c)[0] for c in (character, character.upper())]
+        if letters[0] == letters[1] or not numbers.keys() >= {*letters, character.upper()}:
+            continue
+        pairs = [
+            (clean[small], clean[capital])
+            for face in range(len(FACES))
+            if (small := (numbers[letters[0]], face)) in clean
+            and (capital := (numbers[letters[1]], face)) in clean
+        ]
+        stretched = np.stack([_stretched(picture, like=capital) for picture, capital in pairs])
+        apart = differences(stretched, np.stack([capital for _, capital in pairs])).diagonal()
+        if (apart >= MIN_DIFFERENCE).sum() < MIN_FACES:
+            found.add(number)
+    return found
+
+
+def _stretched(picture: np.ndarray, *, like: np.ndarray) -> np.ndarray:
+    """The picture with its ink as wide and as high as another's, and in the same place."""
+    image, box = Image.fromarray(picture), Image.fromarray(like).getbbox()
+    stretched = Image.new("L", image.size)
+    size = (box[2] - box[0], box[3] - box[1])
+    stretched.paste(image.resize(size, Image.Resampling.BILINEAR, box=image.getbbox()), box[:2])
+    return np.asarray(stretched)
+
+
+def _distinct(pictures: np.ndarray, owners: np.ndarray, step: Callable[[], None]) -> np.ndarray:
+    """Which pictures to use, (num_pictures,) bool, so that no two classes look alike.
+
+    Blocks of characters make the comparison large matrix products; within a block the characters
+    are taken one by one.
+    """
+    kept = np.zeros(len(pictures), dtype=bool)
+    taken = np.empty((len(pictures), 2 * (INK_SIDE // 2) ** 2), dtype=np.float32)
+    num_taken = 0
+    for block in np.array_split(np.unique(owners), NUM_BLOCKS):
+        rows = np.flatnonzero(np.isin(owners, block))
+        ink, reach = _ink_and_reach(pictures[rows])
+        covering, covered = np.hstack([ink, reach]), np.hstack([reach, ink])
+        apart = _missed(covering, taken[:num_taken])
+        usable = (apart >= MIN_DIFFERENCE).all(axis=1)
+        alike = _missed(covering, covered) < MIN_DIFFERENCE
+        used = np.zeros(len(rows), dtype=bool)
+        for owner in block:
+            chosen = (owners[rows] == owner) & usable & ~alike[:, used].any(axis=1)
+            if chosen.sum() >= MIN_FACES:
+                used |= chosen
+        taken[num_taken : num_taken + used.sum()] = covered[used]
+        num_taken += used.sum()
+        kept[rows[used]] = True
+        step()
+    return kept
+
+
+def _ink_and_reach(pictures: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Shares of each pixel that are ink, and that lie within `TOLERANCE` of ink.
+
+    Two (n, pixels) float32, of pixels two cells wide: their quarters are exact, so that every sum
+    of their products is exact too, and the choice of classes the same on every machine.
+    """
+    ink = np.pad(pictures > 127, ((0, 0), (TOLERANCE, TOLERANCE), (TOLERANCE, TOLERANCE)))
+    side = pictures.shape[-1]
+    moved = [
+        ink[:, down : down + side, right : right + side]
+        for down in range(2 * TOLERANCE + 1)
+        for right in range(2 * TOLERANCE + 1)
+        if (down - TOLERANCE) ** 2 + (right - TOLERANCE) ** 2 <= TOLERANCE**2
+    ]
+    ink, reach = pictures > 127, np.logical_or.reduce(moved)
+    return _pixels(ink), _pixels(reach)
+
+
+def _pixels(cells: np.ndarray) -> np.ndarray:
+    cells = cells.view(np.uint8)
+    sums = cells[:, ::2, ::2] + cells[:, 1::2, ::2] + cells[:, ::2, 1::2] + cells[:, 1::2, 1::2]
+    return sums.reshape(len(cells), -1).astype(np.float32) / 4
+
+
+def _missed(ink_then_reach: np.ndarray, reach_then_ink: np.ndarray) -> np.ndarray:
+    """Ink of each picture out of reach of the other's, and the reverse, in one matrix product."""
+    half = ink_then_reach.shape[1] // 2
+    ink = ink_then_reach[:, :half].sum(axis=1)[:, None] + reach_then_ink[:, half:].sum(axis=1)
+    return ink - ink_then_reach @ reach_then_ink.T

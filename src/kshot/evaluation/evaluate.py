@@ -1,0 +1,136 @@
+"""Evaluate a learner on seeded episodes: a score for each, a mean, an interval."""
+
+import contextlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from kshot.config import BatchNormPolicy
+from kshot.data.sampler import Sampler
+from kshot.episodes import Episodes
+from kshot.evaluation.intervals import MeanInterval, mean_interval
+from kshot.learner import MetaLearner
+from kshot.losses import Loss, check_examples, mask_absent
+
+__all__ = ["Evaluation", "episode_scores", "evaluate", "paired_difference"]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The scores of a learner on a sequence of episodes.
+
+    Attributes:
+        scores: one for each episode: accuracy of its queries (a fraction), or mean squared error.
+        metric: which of the two.
+        batch_norm: BatchNorm policy they were computed under.
+        transductive: whether a prediction depended on the other queries.
+    """
+
+    scores: np.ndarray
+    metric: Literal["accuracy", "mean_squared_error"]
+    batch_norm: BatchNormPolicy
+    transductive: bool
+
+    @property
+    def interval(self) -> MeanInterval:
+        """The mean score and its 95 % interval over episodes."""
+        return mean_interval(self.scores)
+
+
+def evaluate(
+    learner: MetaLearner,
+    sampler: Sampler,
+    num_episodes: int = 600,
+    *,
+    batch_episodes: int = 0,
+    batch_norm: BatchNormPolicy | None = None,
+    device: torch.device | str | None = None,
+    on_batch: Callable[[int], None] | None = None,
+) -> Evaluation:
+    """Score a learner on the episodes 0 .. num_episodes - 1 of a sampler.
+
+    The same sampler gives the same episodes to every learner, so that two evaluations can be
+    compared by `paired_difference`.
+
+    Args:
+        learner: put in evaluation mode while it runs.
+        sampler: where episodes come from.
+        num_episodes: how many.
+        batch_episodes: episodes computed at once, which the scores do not depend on; 0 takes as
+            many as make about 400 examples, since larger batches leave a CPU's caches.
+        batch_norm: policy to evaluate under; None keeps the learner's own.
+        device: where to compute; None leaves episodes where the learner's parameters are.
+        on_batch: called with the number of episodes done after each batch.
+    """
+    if num_episodes < 2:
+        raise ValueError(f"An evaluation needs at least 2 episodes, not {num_episodes}.")
+    place = device or next((p.device for p in learner.parameters()), torch.device("cpu"))
+    dtype = next((p.dtype for p in learner.parameters()), None)
+    scores: list[np.ndarray] = []
+    batch_episodes = batch_episodes or _fitting_batch(sampler.sample([0]))
+    with torch.no_grad(), _evaluation_mode(learner, batch_norm):
+        for start in range(0, num_episodes, batch_episodes):
+            stop = min(start + batch_episodes, num_episodes)
+            episodes = sampler.sample(range(start, stop)).to(place, dtype)
+            check_examples(episodes.support, learner.loss.kind, "support")
+            check_examples(episodes.query, learner.loss.kind, "query")
+            state = learner.adapt(episodes.support)
+            predictions = learner.predict(state, episodes.query.inputs, episodes.query.mask)
+            scores.append(episode_scores(predictions, episodes, learner.loss).cpu().numpy())
+            if on_batch:
+                on_batch(stop)
+        policy, transductive = learner.batch_norm, learner.transductive
+    metric = "accuracy" if learner.loss.kind == "classification" else "mean_squared_error"
+    return Evaluation(np.concatenate(scores).astype(np.float64), metric, policy, transductive)
+
+
+def _fitting_batch(episode: Episodes, examples: int = 400) -> int:
+    size = episode.support.targets.shape[1] + episode.query.targets.shape[1]
+    return max(1, examples // size)
+
+
+def episode_scores(
+    predictions: Float[Tensor, "tasks m way"], episodes: Episodes, loss: Loss
+) -> Float[Tensor, " tasks"]:
+    """Accuracy of each episode's labelled queries (a fraction), or its loss in regression."""
+    if loss.kind == "regression":
+        return loss(predictions, episodes.query.targets, episodes.query.mask)
+    predicted = mask_absent(predictions, episodes.present).argmax(-1)
+    correct = (predicted == episodes.query.targets.argmax(-1)).to(predictions.dtype)
+    counted = episodes.query.targets.sum(-1) > 0
+    if episodes.query.mask is not None:
+        counted = counted & episodes.query.mask
+    return (correct * counted).sum(-1) / counted.sum(-1).clamp_min(1)
+
+
+def paired_difference(first: Evaluation, second: Evaluation) -> MeanInterval:
+    """The mean difference first - second on the same episodes, with its 95 % interval.
+
+    Raises:
+        ValueError: when the two were not scored on equally many episodes by the same metric.
+    """
+    if len(first.scores) != len(second.scores) or first.metric != second.metric:
+        raise ValueError(
+            "A paired comparison needs the same episodes and metric: "
+            f"{len(first.scores)} episodes of {first.metric} against "
+            f"{len(second.scores)} of {second.metric}."
+        )
+    return mean_interval(first.scores - second.scores)
+
+
+@contextlib.contextmanager
+def _evaluation_mode(learner: MetaLearner, batch_norm: BatchNormPolicy | None) -> Iterator[None]:
+    was_training, own_policy = learner.training, learner.batch_norm
+    learner.eval()
+    if batch_norm is not None and own_policy != "none":
+        learner.batch_norm = batch_norm
+    try:
+        yield
+    finally:
+        learner.train(was_training)
+        learner.batch_norm = own_policy

@@ -1,0 +1,137 @@
+"""Result rows: a number together with everything that identifies it."""
+
+import json
+import os
+import platform
+import subprocess
+from collections.abc import Mapping, Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from kshot.config import EpisodeConfig, RunConfig
+from kshot.evaluation.evaluate import Evaluation
+
+__all__ = ["git_revision", "machine", "merge_results", "read_results", "result_row", "versions"]
+
+Row = dict[str, Any]
+
+
+def result_row(
+    config: RunConfig,
+    evaluation: Evaluation,
+    episode: EpisodeConfig,
+    *,
+    learner: str,
+    backbone: str,
+    protocol: str,
+    training: Mapping[str, Any],
+    provenance: Mapping[str, Any],
+) -> Row:
+    """One row of results/<data>/<recipe>.json.
+
+    Args:
+        config: the run the number belongs to.
+        evaluation: its scores.
+        episode: way, shot and query_shot they were scored at.
+        learner: registry name of what was scored.
+        backbone: registry name of its network.
+        protocol: name of the data's preparation and split.
+        training: `train_seconds` and `train_iterations` of what was scored.
+        provenance: `command`, `recipe`, `versions`, `git`, `machine`.
+
+    Returns:
+        A row in which `accuracy` is a fraction (None in regression, which has
+        `mean_squared_error`) and `ci95` the half-width of its 95 % interval over episodes.
+    """
+    mean, half_width, n = evaluation.interval
+    classified = evaluation.metric == "accuracy"
+    published = next(
+        (
+            {"accuracy": row.accuracy, "where": row.where}
+            for row in config.published
+            if learner == config.learner.name and (row.way, row.shot) == (episode.way, episode.shot)
+        ),
+        None,
+    )
+    row: Row = {
+        "learner": learner,
+        "data": config.data.name,
+        "protocol": protocol,
+        "split": config.evaluation.split,
+        "train_split": config.training.split,
+        "within": episode.within,
+        "backbone": backbone,
+        "way": episode.way,
+        "shot": episode.shot,
+        "query_shot": episode.query_shot,
+        "episodes": n,
+        "accuracy": mean if classified else None,
+        "ci95": half_width,
+        "batch_norm": evaluation.batch_norm,
+        "transductive": evaluation.transductive,
+        "seed": config.training.seed,
+        "evaluation_seed": config.evaluation.seed,
+        **training,
+        **provenance,
+        "published": published,
+    }
+    if not classified:
+        row["mean_squared_error"] = mean
+        row["median_squared_error"] = float(sorted(evaluation.scores)[n // 2])
+    return row
+
+
+def merge_results(path: Path, rows: Sequence[Row]) -> None:
+    """Write rows to a results file; rows that other seeds left there stay."""
+    seeds = {row["seed"] for row in rows}
+    kept = [row for row in read_results(path) if row["seed"] not in seeds]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(".partial")
+    partial.write_text(json.dumps([*kept, *rows], indent=2) + "\n", encoding="utf-8")
+    os.replace(partial, path)
+
+
+def read_results(path: Path) -> list[Row]:
+    """The rows of a results file; [] when there is none."""
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of the packages a number depends on."""
+    packages = ("kshot", "torch", "numpy", "pillow", "matplotlib")
+    found = {"python": platform.python_version()}
+    for package in packages:
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            found[package] = "not installed"
+    return found
+
+
+def git_revision() -> str | None:
+    """The source's git revision, with "+changes" when files differ from it; None outside git."""
+    folder = Path(__file__).parent
+    try:
+        revision = _git(folder, "rev-parse", "HEAD")
+        changed = _git(folder, "status", "--porcelain", "--untracked-files=no", "--", str(folder))
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return revision + ("+changes" if changed else "")
+
+
+def machine() -> str:
+    """Processor, number of cores and operating system."""
+    model = platform.processor() or platform.machine()
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        for line in cpuinfo.read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                model = line.split(":", 1)[1].strip()
+                break
+    return f"{model}, {os.cpu_count()} cores, {platform.system()}"
+
+
+def _git(folder: Path, *arguments: str) -> str:
+    command = ["git", "-C", str(folder), *arguments]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()

@@ -1,0 +1,71 @@
+"""The contract: a meta-learner is a map from support sets to predictors."""
+
+from abc import ABC, abstractmethod
+from typing import Generic, TypeVar
+
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from kshot.config import BatchNormPolicy
+from kshot.episodes import Episodes, Examples, Inputs
+from kshot.losses import Loss, cross_entropy, mask_absent
+
+__all__ = ["MetaLearner", "State"]
+
+State = TypeVar("State")
+"""What a learner learns from a support set: a (named) tuple or dictionary of tensors."""
+
+
+class MetaLearner(nn.Module, ABC, Generic[State]):
+    """A map from support sets to predictors; its parameters are the meta-parameters.
+
+    Every tensor has a leading `tasks` dimension: one task is a batch of one. `adapt` and `predict`
+    are pure: what is learned from a support set is the state they pass on, a (named) tuple or
+    dictionary of tensors with a leading `tasks` dimension; nothing is stored on the learner, and
+    its buffers are only read. Subclasses are final.
+
+    Args:
+        loss: what a task's predictions are judged by, within the inner loop and outside.
+        batch_norm: which examples give BatchNorm its statistics, stored with every result;
+            "none" when the network has no such layer.
+    """
+
+    def __init__(self, *, loss: Loss = cross_entropy, batch_norm: BatchNormPolicy = "none") -> None:
+        super().__init__()
+        self.loss = loss
+        self.batch_norm: BatchNormPolicy = batch_norm
+
+    @abstractmethod
+    def adapt(self, support: Examples) -> State:
+        """Learn each task from its support set."""
+
+    @abstractmethod
+    def predict(
+        self, state: State, inputs: Inputs, mask: Bool[Tensor, "tasks m"] | None = None
+    ) -> Float[Tensor, "tasks m way"]:
+        """Logits (classification) or values (regression) of the inputs (tasks, m, *shape).
+
+        Logits are finite for every column; `kshot.losses.mask_absent` takes padded columns out.
+        """
+
+    def meta_loss(self, episodes: Episodes) -> Float[Tensor, ""]:
+        """The loss to minimize across tasks: by default the query loss after adaptation."""
+        state = self.adapt(episodes.support)
+        predictions = self.predict(state, episodes.query.inputs, episodes.query.mask)
+        return self.query_loss(predictions, episodes)
+
+    def query_loss(
+        self, predictions: Float[Tensor, "tasks m way"], episodes: Episodes
+    ) -> Float[Tensor, ""]:
+        """The loss of query predictions, averaged over tasks."""
+        logits = mask_absent(predictions, episodes.present)
+        return self.loss(logits, episodes.query.targets, episodes.query.mask).mean()
+
+    def forward(self, episodes: Episodes) -> Float[Tensor, ""]:
+        """The meta-loss, so that DistributedDataParallel and torch.compile see every learner."""
+        return self.meta_loss(episodes)
+
+    @property
+    def transductive(self) -> bool:
+        """Whether the prediction of one query depends on the other queries."""
+        return self.batch_norm == "batch"

@@ -1,0 +1,6 @@
+"""Baselines: what meta-learning has to beat."""
+
+from kshot.learners.baselines.fine_tuning import FineTuning
+from kshot.learners.baselines.nearest_centroid import NearestCentroid
+
+__all__ = ["FineTuning", "NearestCentroid"]

@@ -1,0 +1,26 @@
+"""Distances and set statistics shared by the metric learners."""
+
+from jaxtyping import Float
+from torch import Tensor
+
+__all__ = ["class_means", "squared_distances"]
+
+
+def class_means(
+    embeddings: Float[Tensor, "tasks n dim"], targets: Float[Tensor, "tasks n way"]
+) -> Float[Tensor, "tasks way dim"]:
+    """Mean embedding of every class, examples weighted by their class probabilities.
+
+    Unlabelled and padded rows are zero rows of `targets`; a class without examples has mean zero.
+    """
+    totals = targets.transpose(-2, -1) @ embeddings
+    return totals / targets.sum(-2).clamp_min(1e-8).unsqueeze(-1)
+
+
+def squared_distances(
+    points: Float[Tensor, "tasks m dim"], centers: Float[Tensor, "tasks way dim"]
+) -> Float[Tensor, "tasks m way"]:
+    """Squared Euclidean distances by one matrix product: no (m, way, dim) temporary."""
+    products = points @ centers.transpose(-2, -1)
+    point_norms = points.square().sum(-1).unsqueeze(-1)
+    return point_norms - 2 * products + centers.square().sum(-1).unsqueeze(-2)

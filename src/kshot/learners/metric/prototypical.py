@@ -1,0 +1,114 @@
+"""Prototypical networks: a query belongs to the class whose mean embedding is nearest."""
+
+from typing import NamedTuple
+
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from kshot.backbones.normalization import has_batch_norm, split_affine
+from kshot.config import BatchNormPolicy
+from kshot.episodes import Episodes, Examples, Inputs, concatenate
+from kshot.learner import MetaLearner
+from kshot.learners.embedding import embed_pooled, embed_query, embed_support
+from kshot.learners.metric.distances import class_means, squared_distances
+from kshot.losses import Loss, cross_entropy
+
+__all__ = ["ProtoNet", "ProtoNetState"]
+
+
+class ProtoNetState(NamedTuple):
+    """What a prototypical network learns from a support set.
+
+    Attributes:
+        prototypes: (tasks, way, dim), the mean embedding of every class.
+        support_inputs: (tasks, n, *shape), for BatchNorm policies that read them, else None.
+        support_mask: (tasks, n), as `support_inputs`.
+    """
+
+    prototypes: Float[Tensor, "tasks way dim"]
+    support_inputs: Inputs | None
+    support_mask: Bool[Tensor, "tasks n"] | None
+
+
+class ProtoNet(MetaLearner[ProtoNetState]):
+    """Prototypical networks: the comparison is learned.
+
+    The prototype of class k is the mean embedding of its support examples, and the logit of a query
+    x is minus its squared Euclidean distance to the prototype (sections 2.1 - 2.2 of the paper):
+
+        c_k = mean of f(x_i) over the support of class k,   logit_k(x) = -||f(x) - c_k||^2.
+
+    State:
+        `ProtoNetState`: the prototypes of every task.
+
+    Args:
+        encoder: network f from inputs (n, *shape) to embeddings (n, dim).
+        batch_norm: where BatchNorm statistics come from; "running" as in the authors' code.
+        loss: loss of the query.
+
+    Example:
+        >>> learner = ProtoNet(nn.Identity())
+        >>> support = Examples(torch.eye(3).expand(4, 3, 3), torch.eye(3).expand(4, 3, 3))
+        >>> state = learner.adapt(support)
+        >>> learner.predict(state, torch.eye(3).expand(4, 3, 3))[0, 0]
+        tensor([-0., -2., -2.])
+
+    Reference:
+        Prototypical Networks for Few-shot Learning. NeurIPS 2017.
+        https://arxiv.org/abs/1703.05175
+    """
+
+    def __init__(
+        self,
+        encoder: nn.Module,
+        *,
+        batch_norm: BatchNormPolicy = "running",
+        loss: Loss = cross_entropy,
+    ) -> None:
+        encoder = split_affine(encoder)
+        super().__init__(loss=loss, batch_norm=batch_norm if has_batch_norm(encoder) else "none")
+        self.encoder = encoder
+
+    def adapt(self, support: Examples) -> ProtoNetState:
+        """Average the embeddings of each class."""
+        embeddings = embed_support(self.encoder, self.batch_norm, support.inputs, support.mask)
+        kept = self.batch_norm in ("support", "support_and_query")
+        return ProtoNetState(
+            class_means(embeddings, support.targets),
+            support.inputs if kept else None,
+            support.mask if kept else None,
+        )
+
+    def predict(
+        self, state: ProtoNetState, inputs: Inputs, mask: Bool[Tensor, "tasks m"] | None = None
+    ) -> Float[Tensor, "tasks m way"]:
+        """Minus the squared distance of each query to each prototype."""
+        embeddings = embed_query(
+            self.encoder,
+            self.batch_norm,
+            inputs,
+            mask,
+            state.support_inputs,
+            state.support_mask,
+        )
+        return -squared_distances(embeddings, state.prototypes)
+
+    def meta_loss(self, episodes: Episodes) -> Float[Tensor, ""]:
+        """The query loss; under "running", all examples of a meta-batch are embedded in one call.
+
+        As in the authors' code, support and query then share BatchNorm's statistics in training.
+        """
+        if self.batch_norm not in ("running", "none"):
+            state = self.adapt(episodes.support)
+            predictions = self.predict(state, episodes.query.inputs, episodes.query.mask)
+            return self.query_loss(predictions, episodes)
+        support, query = episodes.support, episodes.query
+        together = concatenate(support, query)
+        embeddings = embed_pooled(
+            self.encoder, together.inputs, together.mask, update_statistics=True
+        )
+        support_size = support.targets.shape[1]
+        prototypes = class_means(embeddings[:, :support_size], support.targets)
+        return self.query_loss(
+            -squared_distances(embeddings[:, support_size:], prototypes), episodes
+        )

@@ -1,0 +1,146 @@
+"""Learners whose adaptation is gradient descent: one state and one adapt for all of them."""
+
+from abc import abstractmethod
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from kshot.backbones.normalization import (
+    apply_to_query,
+    apply_to_support,
+    exact_network,
+    has_batch_norm,
+)
+from kshot.config import BatchNormPolicy
+from kshot.episodes import Examples, Inputs
+from kshot.learner import MetaLearner
+from kshot.learners.optimization.inner_loop import inner_loop
+from kshot.learners.optimization.update_rules import Params, UpdateRule
+from kshot.learners.task_map import Strategy, map_tasks
+from kshot.losses import Loss, mask_absent
+
+__all__ = ["FastWeightLearner", "FastWeights"]
+
+
+class FastWeights(NamedTuple):
+    """What gradient steps on a support set leave.
+
+    Attributes:
+        params: adapted parameters by name, each (tasks, *shape).
+        present: (tasks, way), which columns the support set has examples of.
+        support_inputs: (tasks, n, *shape), for BatchNorm policies that read them, else None.
+        support_mask: (tasks, n), as `support_inputs`.
+    """
+
+    params: Params
+    present: Bool[Tensor, "tasks way"]
+    support_inputs: Inputs | None
+    support_mask: Bool[Tensor, "tasks n"] | None
+
+
+class FastWeightLearner(MetaLearner[FastWeights]):
+    """A learner that adapts a network by gradient steps on each task's support loss.
+
+    Subclasses say where the steps start and what is minimized across tasks.
+
+    Args:
+        net: network from inputs (n, *shape) to outputs (n, columns).
+        rule: how gradients move parameters.
+        num_inner_steps: steps in meta-training.
+        num_test_steps: steps in evaluation mode; None takes `num_inner_steps`.
+        first_order: treat inner gradients as constants.
+        batch_norm: where BatchNorm statistics come from.
+        strategy: compute tasks by vmap or in a loop.
+        chunk_size: tasks vectorized at once; 0 means all.
+        loss: loss of a task, inner and outer.
+    """
+
+    def __init__(
+        self,
+        net: nn.Module,
+        rule: UpdateRule,
+        *,
+        num_inner_steps: int,
+        num_test_steps: int | None,
+        first_order: bool,
+        batch_norm: BatchNormPolicy,
+        strategy: Strategy,
+        chunk_size: int,
+        loss: Loss,
+    ) -> None:
+        net = exact_network(net)
+        super().__init__(loss=loss, batch_norm=batch_norm if has_batch_norm(net) else "none")
+        self.net = net
+        self.rule = rule
+        self.num_inner_steps = num_inner_steps
+        self.num_test_steps = num_inner_steps if num_test_steps is None else num_test_steps
+        self.first_order = first_order
+        self.strategy: Strategy = strategy
+        self.chunk_size = chunk_size
+
+    @abstractmethod
+    def initialization(self, way: int) -> Params:
+        """The parameters that inner steps start from and move, for a task of `way` columns."""
+
+    def adapt(self, support: Examples) -> FastWeights:
+        """Take the inner steps on each task's support set."""
+        present = torch.ones_like(support.targets[:, 0], dtype=torch.bool)
+        if self.loss.kind == "classification":
+            present = (support.targets > 0).any(dim=1)
+        num_steps = self.num_inner_steps if self.training else self.num_test_steps
+        initialization = self.initialization(support.targets.shape[-1])
+
+        def adapt_one_task(support: Examples, present: Tensor) -> Params:
+            def support_loss(params: Params, step: int) -> Tensor:
+                outputs = apply_to_support(
+                    lambda inputs: self._outputs(params, inputs, len(present)),
+                    self.batch_norm,
+                    support.inputs,
+                    support.mask,
+                )
+                return self.loss(mask_absent(outputs, present), support.targets, support.mask)
+
+            return inner_loop(
+                support_loss, initialization, self.rule, num_steps, first_order=self.first_order
+            )[-1]
+
+        params = self._map_tasks(adapt_one_task, support, present)
+        kept = self.batch_norm in ("support", "support_and_query")
+        return FastWeights(
+            params, present, support.inputs if kept else None, support.mask if kept else None
+        )
+
+    def predict(
+        self, state: FastWeights, inputs: Inputs, mask: Bool[Tensor, "tasks m"] | None = None
+    ) -> Float[Tensor, "tasks m way"]:
+        """Outputs of each task's adapted network."""
+
+        def predict_one_task(state: FastWeights, inputs: Inputs, mask: Tensor | None) -> Tensor:
+            return apply_to_query(
+                lambda inputs: self._outputs(state.params, inputs, len(state.present)),
+                self.batch_norm,
+                inputs,
+                mask,
+                state.support_inputs,
+                state.support_mask,
+            )
+
+        return self._map_tasks(predict_one_task, state, inputs, mask)
+
+    def _map_tasks(self, function: Callable[..., Any], *trees: Any) -> Any:
+        return map_tasks(
+            function, *trees, strategy=self.strategy, chunk_size=self.chunk_size or None
+        )
+
+    def _outputs(self, params: Params, inputs: Inputs, way: int) -> Float[Tensor, "n way"]:
+        outputs = torch.func.functional_call(self.net, params, (inputs,))
+        if outputs.dim() != 2 or outputs.shape[1] < way:
+            raise ValueError(
+                f"The network gave outputs of shape {tuple(outputs.shape)} for one task; expected "
+                f"(examples, at least {way}): one column for each of the episode's {way} classes "
+                "or outputs. Give the network more outputs, or draw episodes of a smaller way."
+            )
+        return outputs[:, :way]

@@ -1,0 +1,65 @@
+"""The inner loop, written once: unroll an update rule on the loss of one task."""
+
+from collections.abc import Callable
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from kshot.learners.optimization.update_rules import Params, UpdateRule
+
+__all__ = ["inner_loop"]
+
+
+def inner_loop(
+    loss: Callable[[Params, int], Float[Tensor, ""]],
+    params: Params,
+    rule: UpdateRule,
+    num_steps: int,
+    *,
+    first_order: bool = False,
+) -> list[Params]:
+    """Unroll an update rule from some parameters.
+
+    The trajectory stays a differentiable function of `params` and of the rule's own parameters, to
+    any order. It also runs under `torch.no_grad` (adaptation without meta-training) and under
+    `torch.func.vmap` (one call for many tasks).
+
+    Args:
+        loss: the loss of the parameters at a step 0 .. num_steps - 1.
+        params: where to start; gradients are taken of all of them.
+        rule: how gradients move parameters.
+        num_steps: number of steps.
+        first_order: treat the gradients as constants, so that nothing is differentiated twice.
+
+    Returns:
+        The parameters before the first step and after each: num_steps + 1 of them. Multi-step
+        losses read them all, most learners take the last.
+
+    Example:
+        >>> from kshot.learners.optimization.update_rules import SGD
+        >>> def loss(params, step):
+        ...     return (params["x"] ** 2).sum()
+        >>> trajectory = inner_loop(loss, {"x": torch.tensor([1.0])}, SGD(lr=0.25), 2)
+        >>> [params["x"].item() for params in trajectory]
+        [1.0, 0.5, 0.25]
+    """
+    trajectory, state = [params], rule.init(params)
+    for step in range(num_steps):
+
+        def loss_at_step(params: Params, step: int = step) -> Tensor:
+            return loss(params, step)
+
+        gradient = torch.func.grad_and_value(loss_at_step)
+        if first_order:
+            # grad computes under no_grad as usual, but leaves nothing for an outer backward.
+            with torch.no_grad():
+                grads, value = gradient(params)
+        else:
+            # Fused attention kernels have no second derivative.
+            with sdpa_kernel(SDPBackend.MATH):
+                grads, value = gradient(params)
+        params, state = rule.step(params, grads, state, loss=value)
+        trajectory.append(params)
+    return trajectory

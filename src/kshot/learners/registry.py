@@ -1,0 +1,153 @@
+"""The registry of learners: name -> constructor and traits, read by CLI, tests, docs and demo."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Literal, NamedTuple
+
+from torch import nn
+
+from kshot.backbones.heads import WithHead
+from kshot.backbones.registry import build_backbone
+from kshot.config import Choice, call_with_options, nearest
+from kshot.learner import MetaLearner
+from kshot.learners.baselines.fine_tuning import FineTuning
+from kshot.learners.baselines.nearest_centroid import NearestCentroid
+from kshot.learners.metric.prototypical import ProtoNet
+from kshot.learners.optimization.maml import MAML
+from kshot.losses import cross_entropy, mean_squared_error
+
+__all__ = ["LEARNERS", "LearnerRow", "TaskShape", "build_learner"]
+
+
+class TaskShape(NamedTuple):
+    """What a learner must know of its tasks to be built.
+
+    Attributes:
+        input_shape: shape of one input.
+        way: columns of the largest episode: classes, or numbers to predict.
+        num_classes: number of training classes; 0 in regression.
+        kind: "classification" or "regression".
+    """
+
+    input_shape: tuple[int, ...]
+    way: int
+    num_classes: int
+    kind: Literal["classification", "regression"]
+
+
+def _encoder(encoder: nn.Module, tasks: TaskShape) -> tuple[Any, ...]:
+    return (encoder,)
+
+
+def _net(encoder: nn.Module, tasks: TaskShape) -> tuple[Any, ...]:
+    return (WithHead(encoder, tasks.way),)
+
+
+def _encoder_and_outputs(encoder: nn.Module, tasks: TaskShape) -> tuple[Any, ...]:
+    return (encoder, tasks.num_classes or tasks.way)
+
+
+@dataclass(frozen=True)
+class LearnerRow:
+    """A learner and what it is.
+
+    Attributes:
+        constructor: the class, or a `partial` of it that makes it the paper's method.
+        arguments: what its constructor takes before its options, made from an encoder.
+        family: its folder: which part of the learner is learned.
+        summary: the idea in one line.
+        reference: title, venue and year of the paper.
+        kinds: kinds of task it can learn.
+        meta_trained: whether it has meta-parameters to train.
+        meta_gradient: what the gradient of its meta-loss is: the exact one, first order only,
+            implicit, of another loss than the reported one (surrogate), or none.
+        online: whether its state can take in one more example.
+    """
+
+    constructor: Callable[..., MetaLearner]
+    arguments: Callable[[nn.Module, TaskShape], tuple[Any, ...]]
+    family: Literal["baselines", "metric", "memory", "optimization"]
+    summary: str
+    reference: str
+    kinds: tuple[Literal["classification", "regression"], ...] = ("classification",)
+    meta_trained: bool = True
+    meta_gradient: Literal["exact", "first_order", "implicit", "surrogate", "none"] = "exact"
+    online: bool = False
+
+
+LEARNERS: dict[str, LearnerRow] = {
+    "nearest_centroid": LearnerRow(
+        NearestCentroid,
+        _encoder,
+        "baselines",
+        "nearest class mean on pixels or on a frozen encoder",
+        "-",
+        meta_trained=False,
+        meta_gradient="none",
+    ),
+    "fine_tuning": LearnerRow(
+        FineTuning,
+        _encoder_and_outputs,
+        "baselines",
+        "joint pre-training, then gradient steps on the support set",
+        "The pre-training baseline of MAML, ICML 2017",
+        kinds=("classification", "regression"),
+        meta_gradient="surrogate",
+    ),
+    "protonet": LearnerRow(
+        ProtoNet,
+        _encoder,
+        "metric",
+        "nearest class mean in a learned embedding",
+        "Prototypical Networks for Few-shot Learning, NeurIPS 2017",
+    ),
+    "maml": LearnerRow(
+        MAML,
+        _net,
+        "optimization",
+        "a learned initialization, adapted by a few gradient steps",
+        "Model-Agnostic Meta-Learning for Fast Adaptation of Deep Networks, ICML 2017",
+        kinds=("classification", "regression"),
+    ),
+    "fomaml": LearnerRow(
+        partial(MAML, first_order=True),
+        _net,
+        "optimization",
+        "MAML without second derivatives",
+        "Model-Agnostic Meta-Learning for Fast Adaptation of Deep Networks, ICML 2017",
+        kinds=("classification", "regression"),
+        meta_gradient="first_order",
+    ),
+}
+"""Every learner, by the short name of its paper."""
+
+
+def build_learner(learner: Choice, backbone: Choice, tasks: TaskShape) -> MetaLearner:
+    """Build a learner by name, on a backbone by name.
+
+    Raises:
+        ValueError: for an unknown name or option, naming the nearest known one, and for a learner
+            that cannot learn the kind of task.
+    """
+    row = learner_row(learner.name)
+    if tasks.kind not in row.kinds:
+        able = [name for name, other in LEARNERS.items() if tasks.kind in other.kinds]
+        raise ValueError(
+            f"{learner.name} cannot learn {tasks.kind} tasks; these can: {', '.join(able)}."
+        )
+    encoder = build_backbone(backbone, tasks.input_shape)
+    loss = cross_entropy if tasks.kind == "classification" else mean_squared_error
+    return call_with_options(
+        partial(row.constructor, loss=loss),
+        learner.options,
+        f"learner {learner.name!r}",
+        *row.arguments(encoder, tasks),
+    )
+
+
+def learner_row(name: str) -> LearnerRow:
+    """The row of a learner, or an error that suggests the nearest name."""
+    if name not in LEARNERS:
+        raise ValueError(f"Unknown learner {name!r}.{nearest(name, LEARNERS)}")
+    return LEARNERS[name]

@@ -1,0 +1,158 @@
+"""Figures: episodes, learning curves, adaptation; pure functions from data to a Figure."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+from torch import Tensor
+
+__all__ = ["plot_adaptation", "plot_episode", "plot_learning_curve"]
+
+INK, RIGHT, WRONG, SOFT = "#222222", "#1b6ca8", "#c8553d", "#9a9a9a"
+
+
+def plot_episode(
+    support: Tensor,
+    query: Tensor,
+    probabilities: Tensor | None,
+    query_columns: Sequence[int],
+    class_names: Sequence[str],
+    *,
+    title: str = "",
+) -> Figure:
+    """One episode: every class a row, its support pictures left, queries right with predictions.
+
+    Under each query stands the confidence of its prediction; a wrong one is framed and names the
+    row it was taken for.
+
+    Args:
+        support: (way, shot, channels, height, width) pictures in [0, 1].
+        query: (m, channels, height, width) pictures.
+        probabilities: (m, way) predicted class probabilities; None shows the pictures alone.
+        query_columns: the true class of each query.
+        class_names: name of each class.
+        title: heading.
+    """
+    way, shot = support.shape[:2]
+    queries = [[i for i, column in enumerate(query_columns) if column == k] for k in range(way)]
+    most = max(map(len, queries))
+    figure = Figure(figsize=(0.9 * (shot + most) + 2.6, 1.15 * way + 0.9), layout="constrained")
+    figure.suptitle(title, fontsize=11, color=INK)
+    widths = (0.9 * shot + 2.4, 0.9 * most)
+    left, right = figure.subfigures(1, 2, width_ratios=widths, squeeze=False)[0]
+    support_axes = left.subplots(way, shot, squeeze=False)
+    query_axes = right.subplots(way, most, squeeze=False)
+    left.supxlabel("support", fontsize=9)
+    told = "" if probabilities is None else ", with the probability of the predicted class"
+    right.supxlabel(f"queries{told}", fontsize=9)
+    for row in range(way):
+        label = f"{row + 1}  {_short(class_names[row])}"
+        for place, axis in enumerate(support_axes[row]):
+            _picture(axis, support[row, place])
+            if place == 0:
+                axis.set_ylabel(label, rotation=0, ha="right", va="center", fontsize=8, labelpad=6)
+        for place, axis in enumerate(query_axes[row]):
+            if place >= len(queries[row]):
+                axis.set_axis_off()
+                continue
+            _picture(axis, query[queries[row][place]])
+            if probabilities is None:
+                continue
+            chosen = probabilities[queries[row][place]]
+            predicted = int(chosen.argmax())
+            correct = predicted == row
+            text = f"{100 * float(chosen.max()):.0f} %"
+            axis.set_xlabel(
+                text if correct else f"class {predicted + 1}: {text}",
+                fontsize=7,
+                color=RIGHT if correct else WRONG,
+                labelpad=2,
+            )
+            for spine in axis.spines.values():
+                spine.set(visible=not correct, color=WRONG, linewidth=2)
+    return figure
+
+
+def plot_learning_curve(history: Sequence[Mapping[str, Any]], *, title: str = "") -> Figure:
+    """Meta-training loss and validation score against the outer iteration.
+
+    Args:
+        history: lines of metrics.jsonl.
+        title: heading.
+    """
+    metric = next((key for row in history for key in row if key.startswith("validation ")), None)
+    figure = Figure(figsize=(6.4, 3.0 if metric is None else 5.0), layout="constrained")
+    figure.suptitle(title, fontsize=11, color=INK)
+    axes = figure.subplots(1 if metric is None else 2, 1, sharex=True, squeeze=False)[:, 0]
+    axes[0].plot([row["iteration"] for row in history], [row["loss"] for row in history], color=INK)
+    axes[0].set_ylabel("meta-training loss")
+    if metric is not None:
+        rows = [row for row in history if metric in row]
+        scores = [row[metric] for row in rows]
+        best = int(np.argmax(scores) if metric.endswith("accuracy") else np.argmin(scores))
+        axes[1].plot([row["iteration"] for row in rows], scores, color=RIGHT, marker=".")
+        axes[1].annotate(
+            f"best: {scores[best]:.4g}",
+            (rows[best]["iteration"], scores[best]),
+            xytext=(-4, -14),
+            textcoords="offset points",
+            ha="right",
+            fontsize=8,
+            color=RIGHT,
+        )
+        axes[1].set_ylabel(metric)
+    for axis in axes:
+        axis.spines[["top", "right"]].set_visible(False)
+        axis.grid(alpha=0.25)
+    axes[-1].set_xlabel("outer iteration")
+    return figure
+
+
+def plot_adaptation(
+    x: np.ndarray,
+    truth: np.ndarray,
+    support: tuple[np.ndarray, np.ndarray],
+    curves: Mapping[str, Mapping[int, np.ndarray]],
+) -> Figure:
+    """Regression on one task, before and after some inner steps, one panel a learner.
+
+    Args:
+        x: (points,) where curves are drawn.
+        truth: (points,) the task's own curve.
+        support: (n,) places and (n,) values of the support points.
+        curves: for each learner, for each number of inner steps, (points,) its prediction.
+    """
+    figure = Figure(figsize=(4.2 * len(curves), 3.4), layout="constrained")
+    axes = figure.subplots(1, len(curves), sharex=True, sharey=True, squeeze=False)[0]
+    styles = [(SOFT, ":"), (WRONG, "--"), (RIGHT, "-")]
+    for axis, (name, steps) in zip(axes, curves.items(), strict=True):
+        axis.plot(x, truth, color=INK, linewidth=1, label="the task")
+        for (count, values), (color, style) in zip(steps.items(), styles, strict=False):
+            label = "before" if count == 0 else f"after {count} step{'s' * (count > 1)}"
+            axis.plot(x, values, color=color, linestyle=style, linewidth=1.8, label=label)
+        axis.plot(*support, "^", color=INK, markersize=6, label="support")
+        axis.set_title(name, fontsize=10)
+        axis.set_xlabel("x")
+        axis.spines[["top", "right"]].set_visible(False)
+    axes[0].set_ylabel("y")
+    axes[-1].legend(fontsize=8, frameon=False, loc="best")
+    return figure
+
+
+def _picture(axis: Any, picture: Tensor) -> None:
+    image = picture.detach().cpu().permute(1, 2, 0).numpy()
+    if image.shape[2] == 1:
+        # Ink on paper, whichever of the two the data has as 1.
+        dark = image.mean() > 0.5
+        axis.imshow(image[:, :, 0], cmap="gray" if dark else "gray_r", vmin=0, vmax=1)
+    else:
+        axis.imshow(np.clip(image, 0, 1))
+    axis.set(xticks=[], yticks=[])
+    axis.spines[:].set_visible(False)
+
+
+def _short(name: str, length: int = 26) -> str:
+    """The telling end of a long class name."""
+    name = name.rsplit("/", 1)[-1].lower() if name.isupper() or "/" in name else name
+    return name if len(name) <= length else "..." + name[-length + 3 :]

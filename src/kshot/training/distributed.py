@@ -1,0 +1,77 @@
+"""Training on several processes: torch's own DistributedDataParallel, started by torchrun."""
+
+import contextlib
+import os
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+__all__ = ["Processes", "process_group"]
+
+
+class Processes(NamedTuple):
+    """The place of this process among all that train together."""
+
+    rank: int = 0
+    count: int = 1
+
+    @property
+    def first(self) -> bool:
+        """Whether this process writes files and prints."""
+        return self.rank == 0
+
+    def share(self, episodes: range) -> range:
+        """This process's share of a meta-batch."""
+        if len(episodes) % self.count:
+            raise ValueError(
+                f"A meta-batch of {len(episodes)} episodes cannot be shared by {self.count} "
+                "processes. Make meta_batch_size a multiple of the number of processes."
+            )
+        return episodes[self.rank :: self.count]
+
+    def parallel(self, learner: nn.Module, device: torch.device) -> nn.Module:
+        """The learner as trained by all processes together; one process trains it as it is."""
+        if self.count == 1:
+            return learner
+        devices = [device.index or 0] if device.type == "cuda" else None
+        return nn.parallel.DistributedDataParallel(learner, device_ids=devices)
+
+    def mean(self, value: Tensor) -> Tensor:
+        """The mean of a number over all processes."""
+        if self.count > 1:
+            dist.all_reduce(value)
+        return value / self.count
+
+    def broadcast(self, tensors: Iterable[Tensor]) -> None:
+        """Overwrite tensors by those of the first process."""
+        if self.count > 1:
+            for tensor in tensors:
+                dist.broadcast(tensor, src=0)
+
+    def agree(self, flag: bool) -> bool:
+        """What the first process says, on every process."""
+        if self.count == 1:
+            return flag
+        flags = [flag]
+        dist.broadcast_object_list(flags, src=0)
+        return flags[0]
+
+
+@contextlib.contextmanager
+def process_group(device: torch.device) -> Iterator[Processes]:
+    """Join the processes that torchrun started; outside torchrun there is one."""
+    count = int(os.environ.get("WORLD_SIZE", "1"))
+    if count == 1:
+        yield Processes()
+        return
+    owned = not dist.is_initialized()
+    if owned:
+        dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    try:
+        yield Processes(dist.get_rank(), dist.get_world_size())
+    finally:
+        if owned:
+            dist.destroy_process_group()

@@ -1,0 +1,281 @@
+"""The outer loop: move meta-parameters along the meta-gradient, one meta-batch after the other."""
+
+import contextlib
+import math
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from types import FrameType
+
+import torch
+from torch import Tensor
+
+from kshot.config import TrainingConfig
+from kshot.data.sampler import Sampler
+from kshot.evaluation.evaluate import evaluate
+from kshot.learner import MetaLearner
+from kshot.losses import check_examples
+from kshot.training.checkpoint import (
+    CheckpointFolder,
+    load_checkpoint,
+    load_weights,
+    save_checkpoint,
+)
+from kshot.training.distributed import Processes, process_group
+from kshot.training.history import History
+from kshot.training.optimizer import (
+    learning_rate,
+    make_optimizer,
+    optimizer_tensors,
+    restore_optimizer,
+)
+
+__all__ = ["Interrupted", "TrainingDiverged", "TrainingState", "choose_device", "meta_train"]
+
+
+class TrainingDiverged(RuntimeError):
+    """The loss was not finite; the message names the iteration and the last good checkpoint."""
+
+
+class Interrupted(KeyboardInterrupt):
+    """Training was stopped by Ctrl-C, after its checkpoint was written."""
+
+
+@dataclass
+class TrainingState:
+    """Where a training stands, as stored in its checkpoints.
+
+    Attributes:
+        iteration: outer steps taken.
+        seconds: time spent, over all resumptions.
+        best_score: best validation score, None before the first validation.
+        best_iteration: the iteration it was reached at.
+        waited: validations since then.
+    """
+
+    iteration: int = 0
+    seconds: float = 0.0
+    best_score: float | None = None
+    best_iteration: int = 0
+    waited: int = 0
+
+    def judge(self, score: float, higher_is_better: bool) -> bool:
+        """Take in a validation score; True when it is the best so far."""
+        best = self.best_score
+        if best is None or (score > best if higher_is_better else score < best):
+            self.best_score, self.best_iteration, self.waited = score, self.iteration, 0
+            return True
+        self.waited += 1
+        return False
+
+
+def meta_train(
+    learner: MetaLearner,
+    sampler: Sampler,
+    config: TrainingConfig | None = None,
+    *,
+    validation: Sampler | None = None,
+    folder: Path | None = None,
+    name: str = "",
+    resume: bool = False,
+    quiet: bool = False,
+) -> TrainingState:
+    """Meta-train a learner and leave the best weights in it.
+
+    Outer step i minimizes the meta-loss of the episodes i * meta_batch_size ... of the sampler, so
+    that a resumed run and any number of processes see the same episodes. With a validation sampler
+    the best weights by validation are kept, otherwise the last ones.
+
+    Args:
+        learner: what to train, in place.
+        sampler: training episodes.
+        config: how to train; see `TrainingConfig`.
+        validation: validation episodes, the same ones each time.
+        folder: where metrics.jsonl and checkpoints/ go; None keeps nothing on disk.
+        name: the learner's registry name, stored in checkpoints.
+        resume: continue from the latest checkpoint in the folder.
+        quiet: show no progress.
+
+    Returns:
+        The state at the end: iterations, seconds, best score.
+
+    Raises:
+        TrainingDiverged: when the loss is not finite.
+        Interrupted: on Ctrl-C, after writing a checkpoint.
+        CheckpointError: when a checkpoint cannot be written, or read to resume.
+    """
+    config = config or TrainingConfig()
+    device = choose_device(config.device)
+    with process_group(device) as processes, _interrupt_flag() as interrupted:
+        trainer = _Trainer(learner, sampler, config, validation, folder, name, device, processes)
+        if resume:
+            trainer.restore()
+        trainer.run(interrupted, quiet or not processes.first)
+    return trainer.state
+
+
+class _Trainer:
+    def __init__(
+        self,
+        learner: MetaLearner,
+        sampler: Sampler,
+        config: TrainingConfig,
+        validation: Sampler | None,
+        folder: Path | None,
+        name: str,
+        device: torch.device,
+        processes: Processes,
+    ) -> None:
+        self.dtype = torch.float64 if config.precision == "float64" else torch.float32
+        self.learner = learner.to(device, self.dtype)
+        self.parallel = processes.parallel(learner, device)
+        self.optimizer = make_optimizer(learner, config)
+        self.sampler, self.config, self.validation = sampler, config, validation
+        self.folder, self.name, self.device, self.processes = folder, name, device, processes
+        self.checkpoints = None if folder is None else CheckpointFolder(folder / "checkpoints")
+        self.state = TrainingState()
+        self.best_weights: dict[str, Tensor] | None = None
+
+    def run(self, interrupted: threading.Event, quiet: bool) -> None:
+        config, state = self.config, self.state
+        start, start_seconds = state.iteration, state.seconds
+        losses: list[float] = []
+        folder = self.folder if self.processes.first else None
+        with History(folder, config, start=start, quiet=quiet) as history:
+            while state.iteration < config.iterations:
+                began = time.perf_counter()
+                losses.append(self.step())
+                state.iteration += 1
+                done = state.iteration == config.iterations
+                numbers = {"loss": sum(losses) / len(losses)}
+                if done or state.iteration % config.validate_every == 0:
+                    numbers |= self.validate()
+                    done = done or self.processes.agree(0 < config.patience <= state.waited)
+                state.seconds += time.perf_counter() - began
+                episodes = (state.iteration - start) * config.meta_batch_size
+                numbers["episodes/s"] = episodes / (state.seconds - start_seconds)
+                if done or state.iteration % config.validate_every == 0:
+                    history.write(state.iteration, **numbers, seconds=state.seconds)
+                    losses.clear()
+                history.show(state.iteration, **numbers)
+                stopped = self.processes.agree(interrupted.is_set())
+                if done or stopped or state.iteration % config.checkpoint_every == 0:
+                    self.save()
+                if stopped and not done:
+                    raise Interrupted(f"Training stopped after iteration {state.iteration}.")
+                if done:
+                    break
+        if self.best_weights is not None:
+            self.learner.load_state_dict(self.best_weights)
+        self.processes.broadcast(self.learner.state_dict().values())
+
+    def step(self) -> float:
+        """One outer step; its loss."""
+        config, iteration = self.config, self.state.iteration
+        first = iteration * config.meta_batch_size
+        share = self.processes.share(range(first, first + config.meta_batch_size))
+        episodes = self.sampler.sample(share)
+        check_examples(episodes.support, self.learner.loss.kind, "support")
+        check_examples(episodes.query, self.learner.loss.kind, "query")
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate(config, iteration)
+        self.learner.train()
+        self.optimizer.zero_grad()
+        half = config.precision == "bfloat16"
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=half):
+            loss = self.parallel(episodes.to(self.device, self.dtype))
+        value = self.processes.mean(loss.detach()).item()
+        if not math.isfinite(value):
+            raise TrainingDiverged(self._divergence(value))
+        loss.backward()
+        if config.clip_norm:
+            torch.nn.utils.clip_grad_norm_(self.learner.parameters(), config.clip_norm)
+        self.optimizer.step()
+        return value
+
+    def validate(self) -> dict[str, float]:
+        """The validation score, on the first process; the best weights are kept."""
+        if self.validation is None or not self.processes.first:
+            return {}
+        evaluation = evaluate(self.learner, self.validation, self.config.validation_episodes)
+        score = float(evaluation.scores.mean())
+        if self.state.judge(score, evaluation.metric == "accuracy"):
+            weights = self.learner.state_dict()
+            self.best_weights = {key: value.clone() for key, value in weights.items()}
+            if self.checkpoints is not None:
+                tensors = {f"learner/{key}": value for key, value in weights.items()}
+                save_checkpoint(self.checkpoints.best, tensors, self._description())
+        return {f"validation {evaluation.metric}": score}
+
+    def save(self) -> None:
+        """Write a checkpoint from which training resumes exactly."""
+        if self.checkpoints is None or not self.processes.first:
+            return
+        tensors = {f"learner/{key}": value for key, value in self.learner.state_dict().items()}
+        for key, value in optimizer_tensors(self.optimizer).items():
+            tensors[f"optimizer/{key}"] = value
+        tensors["random/cpu"] = torch.get_rng_state()
+        if self.device.type == "cuda":
+            tensors["random/cuda"] = torch.cuda.get_rng_state(self.device)
+        self.checkpoints.save(self.state.iteration, tensors, self._description())
+
+    def restore(self) -> None:
+        """Continue from the latest intact checkpoint."""
+        if self.checkpoints is None:
+            raise ValueError("Only a run with a folder can be resumed: give meta_train a folder.")
+        path, checkpoint = self.checkpoints.load_latest()
+        load_weights(self.learner, checkpoint, self.name, path)
+        restore_optimizer(self.optimizer, checkpoint.section("optimizer"))
+        torch.set_rng_state(checkpoint.tensors["random/cpu"])
+        if self.device.type == "cuda" and "random/cuda" in checkpoint.tensors:
+            torch.cuda.set_rng_state(checkpoint.tensors["random/cuda"], self.device)
+        self.state = TrainingState(**checkpoint.state["training"])
+        if self.checkpoints.best.exists():
+            self.best_weights = load_checkpoint(self.checkpoints.best).section("learner")
+
+    def _description(self) -> dict[str, object]:
+        return {"learner": self.name, "training": asdict(self.state)}
+
+    def _divergence(self, value: float) -> str:
+        last = self.checkpoints.steps() if self.checkpoints is not None else []
+        kept = f"The last good checkpoint is {last[-1]}." if last else "There is no checkpoint yet."
+        return (
+            f"The meta-loss is {value} at iteration {self.state.iteration}; the weights were not "
+            f"changed by it. {kept} Lower outer_lr (or the learner's inner_lr), or set clip_norm."
+        )
+
+
+def choose_device(name: str) -> torch.device:
+    """The device of a name; "auto" takes a GPU when there is one, each process its own."""
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "cuda":
+        if not torch.cuda.is_available():
+            raise ValueError("device='cuda' but this PyTorch sees no GPU; use device='cpu'.")
+        return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+    return torch.device(name)
+
+
+@contextlib.contextmanager
+def _interrupt_flag() -> Iterator[threading.Event]:
+    """An event that Ctrl-C sets, so that the current step ends first; a second one interrupts."""
+    event = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield event
+        return
+    previous = signal.getsignal(signal.SIGINT)
+
+    def on_interrupt(signum: int, frame: FrameType | None) -> None:
+        if event.is_set():
+            raise KeyboardInterrupt
+        event.set()
+
+    signal.signal(signal.SIGINT, on_interrupt)
+    try:
+        yield event
+    finally:
+        signal.signal(signal.SIGINT, previous)

@@ -1,0 +1,175 @@
+"""Files keep their form: small, named after an idea, documented; recipes and results are whole."""
+
+import ast
+import json
+import re
+import tomllib
+from collections.abc import Iterator
+from itertools import zip_longest
+from pathlib import Path
+
+import pytest
+
+import kshot
+
+ROOT = Path(__file__).parents[2]
+
+
+def files(pattern: str) -> list[str]:
+    return sorted(path.relative_to(ROOT).as_posix() for path in ROOT.glob(pattern))
+
+
+SOURCES = files("src/kshot/**/*.py")
+EXAMPLES = files("examples/*.py")
+RECIPES = files("recipes/**/*.toml")
+BENCHMARKS = files("results/benchmarks/**/*.json")
+RESULTS = [path for path in files("results/**/*.json") if path not in BENCHMARKS]
+
+RESULT_KEYS = {
+    "learner",
+    "data",
+    "protocol",
+    "split",
+    "backbone",
+    "way",
+    "shot",
+    "query_shot",
+    "episodes",
+    "accuracy",
+    "ci95",
+    "batch_norm",
+    "transductive",
+    "seed",
+    "train_seconds",
+    "train_iterations",
+    "command",
+    "versions",
+    "git",
+    "machine",
+    "recipe",
+    "published",
+}
+BENCHMARK_KEYS = {"case", "ours", "peer", "peer_name", "ratio", "unit"}
+
+
+def read(path: str) -> str:
+    return (ROOT / path).read_text(encoding="utf-8")
+
+
+def num_lines(path: str) -> int:
+    return len(read(path).splitlines())
+
+
+def test_there_is_something_to_check():
+    assert "src/kshot/episodes.py" in SOURCES
+    found = {"examples": EXAMPLES, "recipes": RECIPES, "results": RESULTS + BENCHMARKS}
+    assert all(paths for folder, paths in found.items() if (ROOT / folder).exists()), found
+
+
+@pytest.mark.parametrize("path", SOURCES)
+def test_a_source_file_has_at_most_400_lines(path: str):
+    assert num_lines(path) <= 400, f"{path} holds more than one idea; split it"
+
+
+@pytest.mark.parametrize("path", EXAMPLES)
+def test_an_example_has_fewer_than_80_lines(path: str):
+    assert num_lines(path) < 80
+
+
+def test_names_say_what_is_in_a_file():
+    bag = re.compile(r"(^|[/_])(utils?|helpers?|misc|common)(\.py|/)")
+    patterns = [f"{folder}/**/*.py" for folder in ("src", "tests", "benchmarks", "examples")]
+    assert not [path for pattern in patterns for path in files(pattern) if bag.search(path)]
+
+
+def test_every_folder_of_sources_is_a_package():
+    folders = {(ROOT / path).parent for path in SOURCES}
+    assert not [folder for folder in folders if not (folder / "__init__.py").is_file()]
+
+
+@pytest.mark.parametrize("path", SOURCES)
+def test_a_module_says_what_it_is_and_what_is_public(path: str):
+    tree = ast.parse(read(path))
+    assert ast.get_docstring(tree), f"{path} starts with no docstring"
+    if not path.endswith(("/__main__.py", "src/kshot/__init__.py")):
+        names = public_names(tree)
+        assert names is not None, f"{path} has no __all__, or one that is not a plain list"
+        assert len(names) == len(set(names)), f"{path} names something twice in __all__"
+
+
+@pytest.mark.parametrize("name", kshot.__all__)
+def test_a_public_name_of_the_package_loads(name: str):
+    assert getattr(kshot, name) is not None
+
+
+@pytest.mark.parametrize("path", SOURCES)
+def test_a_public_name_is_documented(path: str):
+    tree = ast.parse(read(path))
+    documented = dict(definitions(tree.body))
+    missing = [name for name in public_names(tree) or () if not documented.get(name)]
+    assert not missing, f"in {path}, {missing} are in __all__ without a docstring, or undefined"
+
+
+def public_names(tree: ast.Module) -> list[str] | None:
+    """The names in `__all__`; None without a literal one."""
+    for node in tree.body:
+        targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
+        if any(isinstance(target, ast.Name) and target.id == "__all__" for target in targets):
+            try:
+                return list(ast.literal_eval(node.value))
+            except ValueError:
+                return None
+    return None
+
+
+def definitions(body: list[ast.stmt]) -> Iterator[tuple[str, bool]]:
+    """Each name a module defines and whether a docstring follows; imports have theirs elsewhere."""
+    for node, following in zip_longest(body, body[1:]):
+        match node:
+            case ast.FunctionDef() | ast.AsyncFunctionDef() | ast.ClassDef():
+                yield node.name, ast.get_docstring(node) is not None
+            case ast.Import() | ast.ImportFrom():
+                yield from ((alias.asname or alias.name, True) for alias in node.names)
+            case ast.Assign(targets=[ast.Name(id=name)]) | ast.AnnAssign(target=ast.Name(id=name)):
+                yield name, is_text(following)
+            case ast.If() | ast.Try():
+                blocks = [node.body, node.orelse, *(h.body for h in getattr(node, "handlers", ()))]
+                for block in blocks:
+                    yield from definitions(block)
+
+
+def is_text(node: ast.stmt | None) -> bool:
+    return (
+        isinstance(node, ast.Expr)
+        and isinstance(node.value, ast.Constant)
+        and isinstance(node.value.value, str)
+    )
+
+
+@pytest.mark.parametrize("path", RECIPES)
+def test_a_recipe_parses_and_starts_with_its_command(path: str):
+    text = read(path)
+    tomllib.loads(text)
+    first = text.partition("\n")[0]
+    assert re.match(rf"# kshot train {re.escape(path)}( |$)", first), (
+        f"the first line must be '# kshot train {path}', it is {first!r}"
+    )
+
+
+@pytest.mark.parametrize("path", RESULTS)
+def test_a_result_is_whole(path: str):
+    check_rows(path, RESULT_KEYS)
+
+
+@pytest.mark.parametrize("path", BENCHMARKS)
+def test_a_benchmark_is_whole(path: str):
+    check_rows(path, BENCHMARK_KEYS)
+
+
+def check_rows(path: str, keys: set[str]) -> None:
+    """A file holds one row, or a list of rows."""
+    content = json.loads(read(path))
+    rows = content if isinstance(content, list) else [content]
+    assert rows, f"{path} has no rows"
+    for number, row in enumerate(rows):
+        assert keys <= row.keys(), f"row {number} of {path} lacks {sorted(keys - row.keys())}"
