@@ -26,8 +26,6 @@ help: ## This list
 
 run: .venv/kshot ## Train a Prototypical Network on glyphs, 5-way 1-shot, and draw what it learned
 	$(BIN)/kshot train
-	@figure=$$(find runs -name '*.png' -newer .venv/kshot -exec ls -t {} + 2>/dev/null | head -n 1); \
-	if [ -n "$$figure" ]; then echo "The figure is $$figure"; fi
 
 test: lint ## Lint, check types, run the tests
 	$(BIN)/pyright

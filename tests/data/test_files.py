@@ -87,7 +87,7 @@ def test_a_damaged_member_is_an_error_of_its_own(tmp_path: Path):
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("cats/1.png", b"x" * 1000)
     path.write_bytes(path.read_bytes().replace(b"x" * 1000, b"y" * 1000))
-    with open_files(path) as files, pytest.raises(OSError, match="cats/1.png cannot be unpacked"):
+    with open_files(path) as files, pytest.raises(OSError, match=r"cats/1\.png cannot be un"):
         files.read("cats/1.png")
 
 

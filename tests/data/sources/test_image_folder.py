@@ -99,7 +99,7 @@ def test_a_class_in_two_split_folders_is_refused(tmp_path: Path):
 def test_lists_name_the_classes(tmp_path: Path):
     root = fill(tmp_path / "data")
     lists = tmp_path / "split.json"
-    lists.write_text(json.dumps({"train": ["class3", "class1"], "test": ["class0"]}))
+    lists.write_text(json.dumps({"train": ["class3", "class1"], "val": [], "test": ["class0"]}))
     data = image_folder(path=root, lists=lists)
     assert data.protocol == "lists-" + hashlib.sha256(lists.read_bytes()).hexdigest()[:8]
     assert data.splits["train"].class_names == ("class3", "class1")

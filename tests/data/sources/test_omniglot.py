@@ -249,7 +249,7 @@ def test_a_failed_download_says_what_else_can_be_done(tmp_path: Path, monkeypatc
     monkeypatch.setenv("KSHOT_CACHE", str(tmp_path))
     monkeypatch.delenv("KSHOT_DATA", raising=False)
     with pytest.raises(
-        DownloadError, match="images_background.zip of omniglot.*(?s:.)*option root"
+        DownloadError, match=r"images_background\.zip of omniglot(?s:.)*option root"
     ):
         omniglot()
 
@@ -269,7 +269,7 @@ def test_a_damaged_archive_is_refused(tiny: Path):
 def test_an_incomplete_archive_is_refused(tiny: Path):
     shutil.rmtree(tiny / "images_evaluation" / "c" / "character02")
     (tiny / "images_evaluation.zip").unlink()
-    with pytest.raises(ValueError, match="must hold 2 characters .* and has 1 with 20 drawings"):
+    with pytest.raises(ValueError, match=r"must hold 2 characters .* and has 1 with 20 drawings"):
         omniglot(protocol="lake", root=tiny)
 
 

@@ -82,7 +82,7 @@ def test_parameters_and_inputs_have_the_published_ranges(variant):
     assert frequency.min() > low - 1e-3 and frequency.max() < high + 1e-3
     amplitude = np.hypot(value[clear], slope[clear] / frequency)
     phase = waves.sign * np.arctan2(value[clear], slope[clear] / frequency) % (2 * np.pi)
-    assert 0.1 - 1e-3 < amplitude.min() and amplitude.max() < 5 + 1e-3
+    assert amplitude.min() > 0.1 - 1e-3 and amplitude.max() < 5 + 1e-3
     assert phase.max() < waves.phase[1] + 1e-3
     large = amplitude > 3
     assert stats.kstest(amplitude[large], "uniform", (3, 2)).pvalue > 1e-4
@@ -140,7 +140,7 @@ def test_a_range_of_shots_is_masked():
 
 
 def test_unknown_names_are_refused():
-    with pytest.raises(ValueError, match="no split|not 'trial'"):
+    with pytest.raises(ValueError, match="not 'trial'"):
         sinusoid().sampler("trial", CONFIG, 0)
     with pytest.raises(Exception, match="variant"):
         sinusoid(variant="fin")  # pyright: ignore[reportArgumentType]

@@ -184,7 +184,7 @@ def _report(
     if channels == "auto" and 0 < coloured < len(labels) / 2:
         warnings.warn(
             f"{coloured} of the {len(labels)} pictures in {path} have colour, so all are read as "
-            "colour. channels=1 reads all as grey, channels=3 takes note of this.",
+            "colour. channels=1 reads all as grey; channels=3 keeps colour without this message.",
             stacklevel=3,
         )
 
@@ -201,6 +201,7 @@ def _split(
     if lists is not None:
         text = find_data(lists).read_bytes()
         named = _parse_lists(text, lists)
+        named = {split: names for split, names in named.items() if names}
         return f"lists-{hashlib.sha256(text).hexdigest()[:8]}", split_classes(data, named)
     if folders is not None:
         named = {

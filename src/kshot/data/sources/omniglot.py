@@ -61,7 +61,7 @@ def omniglot(
             "reptile1200" (Reptile), "lake" (the two official archives).
         root: Folder with images_background.zip and images_evaluation.zip, or with these two
             unpacked. When it is not given: the folder omniglot in $KSHOT_DATA if it is there, else
-            they are downloaded once (14 MB).
+            they are downloaded once (16 MB).
         size: Side of the pictures in pixels; 28 in all papers.
 
     Returns:
