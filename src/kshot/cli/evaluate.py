@@ -1,11 +1,9 @@
 """`kshot evaluate`: score a trained run, or several on the same episodes."""
 
-import dataclasses
 import json
 import shlex
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated
 
 import tyro
 
@@ -29,7 +27,7 @@ class Evaluate:
         json: Print the rows as JSON instead of a table.
     """
 
-    runs: Annotated[tuple[Path, ...], tyro.conf.Positional]
+    runs: tyro.conf.Positional[tuple[Path, ...]] = ()
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     results: Path | None = None
     json: bool = False
@@ -37,19 +35,15 @@ class Evaluate:
 
 def main(arguments: list[str]) -> int:
     """Parse the arguments, score, print; the exit status."""
-    folders = [
-        Path(a) for a in arguments if not a.startswith("-") and (Path(a) / "run.json").exists()
-    ]
+    folders = [Path(argument) for argument in arguments if (Path(argument) / "run.json").exists()]
     runs = {folder: load_run(folder) for folder in folders}
-    defaults = Evaluate(
-        tuple(folders), next(iter(runs.values())).config.evaluation if runs else EvaluationConfig()
-    )
+    # What is not said is as the first run's own configuration has it.
+    wanted = next((run.config.evaluation for run in runs.values()), EvaluationConfig())
     flags = tyro.cli(
-        Evaluate,
-        args=arguments,
-        prog="kshot evaluate",
-        default=dataclasses.replace(defaults, runs=tyro.MISSING),
+        Evaluate, args=arguments, prog="kshot evaluate", default=Evaluate(evaluation=wanted)
     )
+    if not flags.runs:
+        raise ValueError("Name at least one run's folder: kshot evaluate runs/glyphs-protonet-1.")
     command = shlex.join(["kshot", "evaluate", *arguments])
     scored: dict[Path, list[Scored]] = {}
     for folder in flags.runs:

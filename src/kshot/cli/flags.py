@@ -54,7 +54,7 @@ def parse_flags(
         value = getattr(base, part.name)
         if isinstance(value, Choice):
             value = _options(value, REGISTRIES[part.name])
-        if part.name in parts and (value is tyro.MISSING or dataclasses.is_dataclass(value)):
+        if part.name in parts and dataclasses.is_dataclass(value):
             fields.append((part.name, type(value), value))
     flags = dataclasses.make_dataclass(
         "Flags", [(name, kind, dataclasses.field(default=value)) for name, kind, value in fields]
@@ -94,16 +94,14 @@ def _options(choice: Choice, registry: Mapping[str, Any]) -> Any:
     fields = []
     for name, kind in option_types(constructor).items():
         default = values.pop(name, signature[name].default)
+        if default is inspect.Parameter.empty:
+            default = tyro.MISSING
         default = tuple(default) if isinstance(default, list) else default
-        required = default is inspect.Parameter.empty
-        fields.append(
-            (name, kind) if required else (name, kind, dataclasses.field(default=default))
-        )
+        fields.append((name, kind, dataclasses.field(default=default)))
     if values:
         wrong = next(iter(values))
         known = [field[0] for field in fields]
         raise ValueError(f"Unknown option {wrong!r} of {choice.name!r}.{nearest(wrong, known)}")
-    kind = dataclasses.make_dataclass(f"{choice.name}", fields, kw_only=True, frozen=True)
+    kind = dataclasses.make_dataclass(choice.name, fields, kw_only=True, frozen=True)
     kind.__doc__ = constructor.__doc__
-    missing = [field[0] for field in fields if len(field) == 2]
-    return tyro.MISSING if missing else kind()
+    return kind()

@@ -81,7 +81,7 @@ def prepare_picture(
             f"The picture {name} cannot be read: {reason.rstrip('.')}. Replace or remove it."
         ) from error
     if bilevel:
-        image = image.convert("L").point([0] * 128 + [255] * 128)
+        image = image.convert("L").convert("1", dither=Image.Dither.NONE)
         image = image.convert("L" if channels == 1 else "RGB")
         resample = "nearest"
     if fit == "crop":

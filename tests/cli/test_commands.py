@@ -1,0 +1,184 @@
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from kshot.cli import main
+from kshot.cli.recipes import recipe_names
+from kshot.evaluation.results import read_results
+from kshot.training.history import read_history
+
+
+def test_help_does_not_need_torch():
+    code = "import sys; from kshot.cli import main; main(['--help']); print('torch' in sys.modules)"
+    process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert process.stdout.splitlines()[-1] == "False"
+    assert "kshot train" in process.stdout
+
+
+def test_no_argument_shows_help(capsys):
+    assert main([]) == 0
+    assert "usage: kshot COMMAND" in capsys.readouterr().out
+
+
+def test_an_unknown_command_suggests_one(capsys):
+    assert main(["trian"]) == 2
+    assert "Did you mean 'train'?" in capsys.readouterr().err
+
+
+def test_a_run_keeps_everything_in_its_folder(run_folder):
+    assert {path.name for path in run_folder.iterdir()} == {
+        "run.json",
+        "metrics.jsonl",
+        "checkpoints",
+        "results.json",
+        "figures",
+    }
+    description = json.loads((run_folder / "run.json").read_text())
+    assert description["config"]["learner"]["name"] == "protonet"
+    assert description["config"]["episodes"]["way"] == 4
+    assert description["command"].startswith("kshot train protonet --data image_folder")
+    assert [row["iteration"] for row in read_history(run_folder / "metrics.jsonl")] == [3, 6]
+    assert {path.name for path in (run_folder / "figures").iterdir()} == {
+        "episode.png",
+        "learning_curve.png",
+    }
+
+
+def test_every_row_stands_beside_the_pixel_baseline(run_folder):
+    rows = read_results(run_folder / "results.json")
+    assert [(row["learner"], row["shot"]) for row in rows] == [
+        ("protonet", 1),
+        ("nearest_centroid", 1),
+        ("protonet", 2),
+        ("nearest_centroid", 2),
+    ]
+    assert all(row["protocol"] == "folders" and row["episodes"] == 8 for row in rows)
+    assert all(0 <= row["accuracy"] <= 1 and row["ci95"] >= 0 for row in rows)
+
+
+def test_an_existing_run_is_not_overwritten(run_folder, flags, capsys):
+    before = (run_folder / "metrics.jsonl").read_text()
+    assert main(["train", "protonet", *flags, "--out", str(run_folder)]) == 1
+    assert "--resume" in capsys.readouterr().err
+    assert (run_folder / "metrics.jsonl").read_text() == before
+
+
+def test_evaluate_gives_the_numbers_of_training_and_compares_runs(
+    run_folder, flags, tmp_path, capsys
+):
+    assert main(["evaluate", str(run_folder), "--json"]) == 0
+    again = json.loads(capsys.readouterr().out)
+    first = read_results(run_folder / "results.json")
+    assert [row["accuracy"] for row in again] == [row["accuracy"] for row in first]
+
+    other = tmp_path / "maml"
+    maml = [*flags, "--backbone", "conv4_strided", "--learner.inner-lr", "0.5"]
+    assert main(["train", "maml", *maml, "--out", str(other)]) == 0
+    capsys.readouterr()
+    assert main(["evaluate", str(run_folder), str(other), "--evaluation.shots", "1"]) == 0
+    assert "paired differences" in capsys.readouterr().out
+
+
+def test_resume_continues_a_run(flags, tmp_path):
+    folder = tmp_path / "run"
+    shorter = [*flags, "--training.schedule", "constant"]
+    assert main(["train", "protonet", *shorter, "--out", str(folder)]) == 0
+    description = json.loads((folder / "run.json").read_text())
+    description["config"]["training"]["iterations"] = 9
+    (folder / "run.json").write_text(json.dumps(description))
+    assert main(["train", "--resume", str(folder)]) == 0
+    assert [row["iteration"] for row in read_history(folder / "metrics.jsonl")] == [3, 6, 9]
+
+
+def test_predict_names_pictures(run_folder, pictures, capsys):
+    support = pictures / "test"
+    queries = [str(support / name / "6.png") for name in ("test0", "test3")]
+    arguments = ["predict", str(run_folder), "--support", str(support), "--query", *queries]
+    assert main([*arguments, "--json", "--top", "2"]) == 0
+    answers = json.loads(capsys.readouterr().out)
+    assert [answer["picture"] for answer in answers] == queries
+    assert [answer["classes"][0]["class"] for answer in answers] == ["test0", "test3"]
+    assert main(arguments) == 0
+    assert "test3" in capsys.readouterr().out
+
+
+def test_predict_with_a_transductive_learner_converts_it(flags, pictures, tmp_path, capsys):
+    folder = tmp_path / "maml"
+    arguments = [*flags, "--backbone", "conv4_strided", "--evaluation.ways", "6"]
+    assert main(["train", "maml", *arguments, "--out", str(folder)]) == 0
+    capsys.readouterr()
+    support, query = str(pictures / "test"), str(pictures / "test" / "test0" / "6.png")
+    with pytest.warns(UserWarning, match="support_and_query"):
+        main(["predict", str(folder), "--support", support, "--query", query, "--json"])
+    alone = json.loads(capsys.readouterr().out)[0]
+    others = [str(path) for path in sorted((pictures / "test" / "test4").glob("*.png"))]
+    with pytest.warns(UserWarning, match="support_and_query"):
+        main(["predict", str(folder), "--support", support, "--query", query, *others, "--json"])
+    together = json.loads(capsys.readouterr().out)[0]
+    assert alone["classes"][0]["class"] == together["classes"][0]["class"]
+    assert alone["classes"][0]["probability"] == pytest.approx(
+        together["classes"][0]["probability"], abs=1e-5
+    )
+
+
+def test_an_untrained_learner_is_only_evaluated(flags, tmp_path, capsys):
+    arguments = [flag for flag in flags if flag != "--backbone.hidden" and flag != "4"]
+    folder = tmp_path / "run"
+    data = arguments[:6]
+    evaluation = ["--evaluation.query-shots", "3", "--evaluation.episodes", "8"]
+    assert (
+        main(["train", "nearest_centroid", *data, *evaluation, "--out", str(folder), "--json"]) == 0
+    )
+    rows = json.loads(capsys.readouterr().out)
+    assert {row["learner"] for row in rows} == {"nearest_centroid"}
+    assert not (folder / "checkpoints").exists()
+
+
+def test_a_regression_run_draws_its_adaptation(tmp_path, capsys):
+    folder = tmp_path / "run"
+    arguments = ["sinusoid/maml", "--training.iterations", "3", "--training.validate-every", "3"]
+    assert main(["train", *arguments, "--evaluation.episodes", "4", "--out", str(folder)]) == 0
+    (row,) = read_results(folder / "results.json")
+    assert row["accuracy"] is None and row["mean_squared_error"] > 0
+    assert (folder / "figures" / "adaptation.png").exists()
+
+
+@pytest.mark.parametrize("what", ["learners", "datasets", "recipes"])
+def test_list(what, capsys):
+    assert main(["list", what, "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert all(row["name"] for row in rows) and len(rows) >= 4
+
+
+def test_data_shows_splits_and_draws_an_episode(pictures, tmp_path, capsys):
+    figure = tmp_path / "episode.png"
+    arguments = ["--data.path", str(pictures), "--figure", str(figure), "--json"]
+    assert main(["data", "image_folder", *arguments, "--episodes.way", "3"]) == 0
+    splits = json.loads(capsys.readouterr().out)["splits"]
+    assert [(row["split"], row["classes"]) for row in splits] == [
+        ("train", 6),
+        ("val", 6),
+        ("test", 6),
+    ]
+    assert figure.stat().st_size > 1000
+
+
+@pytest.mark.parametrize("name", recipe_names())
+def test_every_recipe_builds_its_flags(name, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(["train", name, "--help"])
+    assert stop.value.code == 0
+    assert "--training.iterations" in capsys.readouterr().out
+
+
+def test_results_go_where_they_are_asked_to(flags, tmp_path):
+    arguments = [*flags, "--training.seed", "3", "--results", str(tmp_path / "results")]
+    assert main(["train", "protonet", *arguments, "--out", str(tmp_path / "a")]) == 0
+    path = Path(tmp_path / "results" / "image_folder" / "protonet.json")
+    assert {row["seed"] for row in read_results(path)} == {3}
+    arguments[-3] = "4"
+    assert main(["train", "protonet", *arguments, "--out", str(tmp_path / "b")]) == 0
+    assert {row["seed"] for row in read_results(path)} == {3, 4}

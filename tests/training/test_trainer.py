@@ -1,0 +1,297 @@
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from kshot.backbones.conv4 import Conv4
+from kshot.backbones.heads import WithHead
+from kshot.config import TrainingConfig
+from kshot.learners.baselines.nearest_centroid import NearestCentroid
+from kshot.learners.metric.prototypical import ProtoNet
+from kshot.learners.optimization.maml import MAML
+from kshot.losses import cross_entropy
+from kshot.training import trainer as module
+from kshot.training.checkpoint import CheckpointFolder, load_checkpoint
+from kshot.training.history import read_history
+from kshot.training.trainer import Interrupted, TrainingDiverged, choose_device, meta_train
+
+SHORT = TrainingConfig(
+    iterations=12,
+    meta_batch_size=2,
+    validate_every=4,
+    validation_episodes=6,
+    checkpoint_every=3,
+    device="cpu",
+)
+
+
+def protonet():
+    torch.manual_seed(0)
+    return ProtoNet(Conv4((1, 16, 16), hidden=8))
+
+
+def maml():
+    torch.manual_seed(0)
+    return MAML(WithHead(Conv4((1, 16, 16), hidden=8, strided=True), 5), inner_lr=0.5)
+
+
+def weights(learner):
+    return torch.cat([value.flatten() for value in learner.state_dict().values()])
+
+
+@pytest.mark.parametrize("make", [protonet, maml])
+def test_a_resumed_training_is_bit_identical(make, sampler, tmp_path):
+    whole, resumed = make(), make()
+    meta_train(whole, sampler, SHORT, validation=sampler, quiet=True)
+
+    class Killed(Exception):
+        pass
+
+    class DyingSampler:
+        def sample(self, episodes):
+            if 14 in episodes:  # the meta-batch of iteration 7
+                raise Killed
+            return sampler.sample(episodes)
+
+    with pytest.raises(Killed):
+        meta_train(resumed, DyingSampler(), SHORT, validation=sampler, folder=tmp_path, quiet=True)
+    fresh = make()
+    state = meta_train(
+        fresh, sampler, SHORT, validation=sampler, folder=tmp_path, resume=True, quiet=True
+    )
+    assert state.iteration == 12
+    assert torch.equal(weights(fresh), weights(whole))
+    lines = [row["iteration"] for row in read_history(tmp_path / "metrics.jsonl")]
+    assert lines == [4, 8, 12]
+
+
+KILLED_TRAINING = """
+import sys, time
+from pathlib import Path
+import numpy as np, torch
+from kshot import EpisodeConfig, EpisodeSampler, LabelledDataset, ProtoNet, Conv4, TrainingConfig
+from kshot import meta_train
+torch.set_num_threads(1)
+random = np.random.default_rng(0)
+data = LabelledDataset.from_labels(
+    random.integers(0, 256, (160, 1, 16, 16), dtype=np.uint8), np.repeat(np.arange(20), 8))
+sampler = EpisodeSampler(data, EpisodeConfig(way=5, shot=1, query_shot=3))
+class Slow:
+    def sample(self, episodes):
+        time.sleep(float(sys.argv[3]))
+        return sampler.sample(episodes)
+torch.manual_seed(0)
+learner = ProtoNet(torch.nn.Sequential(Conv4((1, 16, 16), hidden=8), torch.nn.Dropout(0.2)))
+config = TrainingConfig(iterations=60, checkpoint_every=5, validate_every=60, device="cpu")
+folder = Path(sys.argv[1])
+meta_train(learner, Slow(), config, folder=folder, resume=sys.argv[2] == "resume", quiet=True)
+torch.save(learner.state_dict(), folder / "weights.pt")
+"""
+
+
+def test_kill_9_and_resume_is_bit_identical(tmp_path):
+    def start(folder, mode, pause):
+        arguments = [sys.executable, "-c", KILLED_TRAINING, str(folder), mode, str(pause)]
+        return subprocess.Popen(arguments, env={**os.environ, "OMP_NUM_THREADS": "1"})
+
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    assert start(whole, "fresh", 0).wait(120) == 0
+    victim = start(killed, "fresh", 0.05)
+    deadline = time.monotonic() + 60
+    while len(list((killed / "checkpoints").glob("step_*"))) < 2 and time.monotonic() < deadline:
+        time.sleep(0.02)
+    victim.send_signal(signal.SIGKILL)
+    victim.wait()
+    assert not (killed / "weights.pt").exists(), "it was killed while it trained"
+    assert start(killed, "resume", 0).wait(120) == 0
+    first, second = torch.load(whole / "weights.pt"), torch.load(killed / "weights.pt")
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+PARALLEL_TRAINING = """
+import sys
+from pathlib import Path
+import numpy as np, torch
+from kshot import EpisodeConfig, EpisodeSampler, LabelledDataset, ProtoNet, MAML, Conv4, WithHead
+from kshot import TrainingConfig, meta_train
+torch.set_num_threads(1)
+random = np.random.default_rng(0)
+data = LabelledDataset.from_labels(
+    random.integers(0, 256, (160, 1, 16, 16), dtype=np.uint8), np.repeat(np.arange(20), 8))
+sampler = EpisodeSampler(data, EpisodeConfig(way=5, shot=1, query_shot=3))
+torch.manual_seed(0)
+if sys.argv[2] == "maml":
+    learner = MAML(WithHead(Conv4((1, 16, 16), hidden=8, strided=True), 5), inner_lr=0.5)
+else:
+    learner = ProtoNet(Conv4((1, 16, 16), hidden=8), batch_norm=sys.argv[2])
+# Not Adam: a bias before BatchNorm has no gradient but rounding, which Adam blows up to its rate.
+config = TrainingConfig(
+    iterations=20, meta_batch_size=4, device="cpu", optimizer="sgd", outer_lr=0.1,
+    precision="float64")
+meta_train(learner, sampler, config, quiet=True)
+import os
+if os.environ.get("RANK", "0") == "0":
+    torch.save(learner.state_dict(), sys.argv[1])
+"""
+
+
+def train_with_processes(count, path, learner):
+    script = path.with_suffix(".py")
+    script.write_text(PARALLEL_TRAINING)
+    command = [sys.executable, str(script), str(path), learner]
+    if count > 1:
+        launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={count}"]
+        command = [sys.executable, *launcher, str(script), str(path), learner]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "KSHOT_CHECK_TYPES": "0"}
+    subprocess.run(command, check=True, capture_output=True, env=environment, timeout=240)
+    tensors = torch.load(path)
+    return torch.cat([value.flatten().double() for value in tensors.values()])
+
+
+@pytest.mark.parametrize("learner", ["maml", "batch"])
+def test_two_processes_equal_one(learner, tmp_path):
+    one = train_with_processes(1, tmp_path / "one.pt", learner)
+    two = train_with_processes(2, tmp_path / "two.pt", learner)
+    assert (one - two).abs().max() < 1e-10
+
+
+def test_a_meta_batch_that_cannot_be_shared_says_so():
+    with pytest.raises(ValueError, match="multiple of the number of processes"):
+        module.Processes(0, 2).share(range(3))
+
+
+def test_the_best_weights_by_validation_are_kept(sampler, tmp_path, monkeypatch):
+    scores = iter([0.5, 0.9, 0.7])
+    seen = []
+
+    def validate(learner, *arguments):
+        seen.append(weights(learner).clone())
+        score = next(scores)
+        return module.evaluate.__class__ and type(
+            "Evaluation", (), {"scores": torch.tensor([score]).numpy(), "metric": "accuracy"}
+        )
+
+    monkeypatch.setattr(module, "evaluate", validate)
+    learner = protonet()
+    state = meta_train(learner, sampler, SHORT, validation=sampler, folder=tmp_path, quiet=True)
+    assert (state.best_iteration, round(state.best_score, 3)) == (8, 0.9)
+    assert torch.equal(weights(learner), seen[1])
+    assert CheckpointFolder(tmp_path / "checkpoints").best.exists()
+
+
+def test_training_stops_early_when_validation_no_longer_improves(sampler, monkeypatch):
+    scores = iter([0.9, 0.8, 0.7, 0.6, 0.5])
+    monkeypatch.setattr(
+        module,
+        "evaluate",
+        lambda *arguments: type(
+            "E", (), {"scores": torch.tensor([next(scores)]).numpy(), "metric": "accuracy"}
+        ),
+    )
+    config = TrainingConfig(iterations=10, validate_every=1, patience=2, device="cpu")
+    state = meta_train(protonet(), sampler, config, validation=sampler, quiet=True)
+    assert (state.iteration, state.best_iteration) == (3, 1)
+
+
+def test_a_loss_that_is_not_finite_stops_training(sampler, tmp_path):
+    config = TrainingConfig(iterations=9, checkpoint_every=2, validate_every=9, device="cpu")
+
+    class Explosive(ProtoNet):
+        calls = 0
+
+        def meta_loss(self, episodes):
+            self.calls += 1
+            return super().meta_loss(episodes) * (float("nan") if self.calls == 6 else 1.0)
+
+    learner = Explosive(Conv4((1, 16, 16), hidden=4))
+    with pytest.raises(TrainingDiverged, match=r"nan at iteration 5.*step_000000004"):
+        meta_train(learner, sampler, config, folder=tmp_path, quiet=True)
+    assert weights(learner).isfinite().all()
+    CheckpointFolder(tmp_path / "checkpoints").load_latest()
+
+
+def test_ctrl_c_saves_and_training_can_go_on(sampler, tmp_path):
+    class Interrupting:
+        def sample(self, episodes):
+            if 8 in episodes:
+                signal.raise_signal(signal.SIGINT)
+            return sampler.sample(episodes)
+
+    with pytest.raises(Interrupted, match="after iteration 5"):
+        meta_train(protonet(), Interrupting(), SHORT, folder=tmp_path, quiet=True)
+    _, checkpoint = CheckpointFolder(tmp_path / "checkpoints").load_latest()
+    assert checkpoint.state["training"]["iteration"] == 5
+    state = meta_train(protonet(), sampler, SHORT, folder=tmp_path, resume=True, quiet=True)
+    assert state.iteration == 12
+
+
+def test_training_works_outside_the_main_thread(sampler):
+    config = TrainingConfig(iterations=1, device="cpu")
+    thread = threading.Thread(target=meta_train, args=(protonet(), sampler, config))
+    thread.start()
+    thread.join()
+
+
+def test_the_loss_on_other_episodes_falls(sampler):
+    learner, others = protonet(), sampler.sample(range(1000, 1020))
+    before = learner.eval().meta_loss(others).item()
+    meta_train(learner, sampler, TrainingConfig(iterations=40, device="cpu"), quiet=True)
+    assert learner.eval().meta_loss(others).item() < 0.8 * before
+
+
+@pytest.mark.parametrize("precision", ["float64", "bfloat16"])
+def test_precision(precision, sampler):
+    learner = protonet()
+    config = TrainingConfig(iterations=2, precision=precision, device="cpu")
+    meta_train(learner, sampler, config, quiet=True)
+    expected = torch.float64 if precision == "float64" else torch.float32
+    assert all(p.dtype == expected and p.isfinite().all() for p in learner.parameters())
+
+
+def test_a_learner_with_nothing_to_train_says_so(sampler):
+    with pytest.raises(ValueError, match="no meta-parameters"):
+        meta_train(NearestCentroid(torch.nn.Flatten()), sampler, TrainingConfig(device="cpu"))
+
+
+def test_a_gpu_that_is_not_there_says_so():
+    if torch.cuda.is_available():
+        assert choose_device("auto").type == "cuda"
+    else:
+        assert choose_device("auto").type == "cpu"
+        with pytest.raises(ValueError, match="sees no GPU"):
+            choose_device("cuda")
+
+
+def test_gradients_are_clipped(sampler):
+    learner = protonet()
+    before = weights(learner).clone()
+    config = TrainingConfig(
+        iterations=1, optimizer="sgd", outer_lr=1.0, clip_norm=1e-3, schedule="constant"
+    )
+    meta_train(learner, sampler, config, quiet=True)
+    moved = [
+        (new - old).norm() ** 2
+        for new, old in zip(
+            (p.detach().flatten() for p in learner.parameters()),
+            (p.detach().flatten() for p in protonet().parameters()),
+            strict=True,
+        )
+    ]
+    assert float(sum(moved)) ** 0.5 == pytest.approx(1e-3, rel=1e-3)
+    assert not torch.equal(before, weights(learner))
+
+
+def test_checkpoints_hold_the_optimizer_and_the_random_state(sampler, tmp_path):
+    meta_train(protonet(), sampler, SHORT, folder=tmp_path, name="protonet", quiet=True)
+    path = CheckpointFolder(Path(tmp_path) / "checkpoints").steps()[-1]
+    checkpoint = load_checkpoint(path)
+    assert checkpoint.state["learner"] == "protonet"
+    assert checkpoint.section("optimizer")
+    assert "random/cpu" in checkpoint.tensors
+    assert cross_entropy.name == "cross_entropy"
