@@ -147,6 +147,14 @@ class CheckpointFolder:
         """The files of iterations, the latest last."""
         return sorted(self.folder.glob("step_*.safetensors"))
 
+    def load_best(self) -> Checkpoint | None:
+        """The best weights by validation; None, with a warning, when they are damaged."""
+        try:
+            return load_checkpoint(self.best) if self.best.exists() else None
+        except CheckpointError as error:
+            warnings.warn(f"{error} The latest weights are used instead.", stacklevel=2)
+            return None
+
     def load_latest(self) -> tuple[Path, Checkpoint]:
         """The latest checkpoint that is intact; a damaged one falls back with a warning.
 

@@ -22,7 +22,6 @@ from kshot.learners.registry import TaskShape, build_learner, learner_row
 from kshot.training.checkpoint import (
     CheckpointError,
     CheckpointFolder,
-    load_checkpoint,
     load_weights,
 )
 from kshot.training.trainer import TrainingState, meta_train
@@ -131,9 +130,8 @@ def load_run(folder: Path) -> Run:
     checkpoints = CheckpointFolder(folder / "checkpoints")
     path, checkpoint = checkpoints.load_latest()
     state = TrainingState(**checkpoint.state["training"])
-    if checkpoints.best.exists():
-        path, checkpoint = checkpoints.best, load_checkpoint(checkpoints.best)
-    load_weights(run.learner, checkpoint, config.learner.name, path)
+    best = checkpoints.load_best()
+    load_weights(run.learner, best or checkpoint, config.learner.name, path)
     return Run(config, run.source, run.learner.eval(), state)
 
 

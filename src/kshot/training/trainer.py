@@ -21,7 +21,6 @@ from kshot.learner import MetaLearner
 from kshot.losses import check_examples
 from kshot.training.checkpoint import (
     CheckpointFolder,
-    load_checkpoint,
     load_weights,
     save_checkpoint,
 )
@@ -234,8 +233,8 @@ class _Trainer:
         if self.device.type == "cuda" and "random/cuda" in checkpoint.tensors:
             torch.cuda.set_rng_state(checkpoint.tensors["random/cuda"], self.device)
         self.state = TrainingState(**checkpoint.state["training"])
-        if self.checkpoints.best.exists():
-            self.best_weights = load_checkpoint(self.checkpoints.best).section("learner")
+        best = self.checkpoints.load_best()
+        self.best_weights = None if best is None else best.section("learner")
 
     def _description(self) -> dict[str, object]:
         return {"learner": self.name, "training": asdict(self.state)}
