@@ -43,10 +43,11 @@ class Loss:
         A task in which no row counts has loss zero. The leading dimensions may be absent, so that
         the same loss serves one task inside `torch.func.vmap`.
         """
-        rows = self.rows(predictions, targets)
-        counted = torch.ones_like(rows, dtype=torch.bool) if mask is None else mask
+        counted = torch.ones_like(targets[..., 0], dtype=torch.bool) if mask is None else mask
         if self.kind == "classification":
             counted = counted & (targets.sum(-1) > 0)
+        # Whatever padding rows hold, NaN too, must not reach the gradient.
+        rows = self.rows(predictions, targets.masked_fill(~counted.unsqueeze(-1), 0))
         total = torch.where(counted, rows, torch.zeros_like(rows)).sum(-1)
         return total / counted.sum(-1).clamp_min(1)
 
@@ -74,16 +75,21 @@ def check_examples(examples: Examples, kind: str, name: str) -> None:
     """
     inputs, targets, mask = examples
     tensors = inputs.values() if isinstance(inputs, dict) else [inputs]
-    if any(bool(x.isnan().any()) for x in tensors if x.is_floating_point()):
+    if not all(bool(x.isfinite().all()) for x in tensors if x.is_floating_point()):
         raise ValueError(
-            f"The {name} inputs hold NaN. Every value must be a number: drop or repair the "
-            "examples that have missing values."
+            f"The {name} inputs hold NaN or infinite values. Every value must be a finite number: "
+            "drop or repair the examples that have missing values."
         )
     if targets.dim() != 3 or any(x.shape[:2] != targets.shape[:2] for x in tensors):
         raise ValueError(
             f"The {name} targets must be (tasks, n, way) for inputs (tasks, n, ...), but targets "
             f"are {tuple(targets.shape)} for inputs {[tuple(x.shape) for x in tensors]}. "
             "One task is a batch of one: add a leading dimension."
+        )
+    if mask is not None and mask.shape != targets.shape[:2]:
+        raise ValueError(
+            f"The {name} mask must be (tasks, n) = {tuple(targets.shape[:2])}, one truth value an "
+            f"example, but is {tuple(mask.shape)}."
         )
     rows = targets if mask is None else targets[mask]
     if kind == "regression":

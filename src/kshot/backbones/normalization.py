@@ -128,20 +128,10 @@ def split_affine(net: nn.Module) -> nn.Module:
 
     Raises:
         ValueError: for a BatchNorm layer without running averages or affine part, or with a
-            cumulative average, which `BatchNorm` does not have.
+            cumulative average, which `BatchNorm` does not have; for an InstanceNorm layer with
+            running averages.
     """
-    for name, child in net.named_children():
-        setattr(net, name, split_affine(child))
-    if not _is_fused(net):
-        return net
-    if isinstance(net, _BATCH_NORMS):
-        return _split_batch_norm(net)
-    if isinstance(net, nn.LayerNorm):
-        shape = list(net.normalized_shape)
-        plain = nn.LayerNorm(shape, eps=net.eps, elementwise_affine=False)
-        return SplitAffine(plain, net.weight, net.bias, channel_dim=None)
-    plain = type(net)(net.num_features, eps=net.eps)  # pyright: ignore
-    return SplitAffine(plain, net.weight, net.bias, channel_dim=1)  # pyright: ignore
+    return _split_affine(net, {})
 
 
 def exact_network(net: nn.Module) -> nn.Module:
@@ -275,6 +265,34 @@ def _normalize_by_rows(x: Tensor, rows: Tensor | None, eps: float) -> Tensor:
     centered = x - mean
     variance = (centered.square() * weight).sum(dims, keepdim=True) / count
     return centered * (variance + eps).rsqrt()
+
+
+def _split_affine(net: nn.Module, done: dict[nn.Module, nn.Module]) -> nn.Module:
+    """`split_affine`, where `done` keeps a layer that is used in several places one layer."""
+    if net not in done:
+        for name, child in net._modules.items():
+            if child is not None:
+                setattr(net, name, _split_affine(child, done))
+        done[net] = _split_layer(net) if _is_fused(net) else net
+    return done[net]
+
+
+def _split_layer(layer: nn.Module) -> nn.Module:
+    if isinstance(layer, _BATCH_NORMS):
+        return _split_batch_norm(layer)
+    if isinstance(layer, nn.LayerNorm):
+        shape, channel_dim = list(layer.normalized_shape), None
+        plain = nn.LayerNorm(shape, eps=layer.eps, elementwise_affine=False)
+    else:
+        assert isinstance(layer, _INSTANCE_NORMS)
+        if layer.track_running_stats:
+            raise ValueError(
+                f"{layer} cannot be converted: in evaluation mode it would need its running "
+                "averages. Build the layer with track_running_stats=False."
+            )
+        plain, channel_dim = type(layer)(layer.num_features, eps=layer.eps), 1
+    assert layer.weight is not None
+    return SplitAffine(plain, layer.weight, layer.bias, channel_dim).train(layer.training)
 
 
 def _split_batch_norm(layer: nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d) -> BatchNorm:

@@ -19,6 +19,7 @@ class ResNet12(nn.Module):
         widths: channels of the four blocks.
 
     Example:
+        >>> import torch
         >>> ResNet12((3, 84, 84), widths=(8, 8, 8, 16))(torch.zeros(2, 3, 84, 84)).shape
         torch.Size([2, 16])
 

@@ -72,7 +72,10 @@ def embed_query(
         return embed_pooled(encoder, inputs, mask)
 
     def embed_one_task(
-        inputs: Inputs, mask: Tensor | None, support_inputs: Inputs, support_mask: Tensor | None
+        inputs: Inputs,
+        mask: Tensor | None,
+        support_inputs: Inputs | None,
+        support_mask: Tensor | None,
     ) -> Tensor:
         return apply_to_query(_network(encoder), policy, inputs, mask, support_inputs, support_mask)
 

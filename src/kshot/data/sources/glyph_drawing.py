@@ -30,7 +30,8 @@ WANDER = 2.5  # largest shift off the centre along x or y
 BORDER = 2.5  # kept free about the frame for bends, pen and fading edges
 REACH = 4  # cells of a clean picture: the farthest distance from an edge that is measured
 
-NUM_BATCHES = 64
+# Few large batches: threads that wait for each other cost more than they save on a busy machine.
+NUM_BATCHES = 16
 
 
 class GlyphDrawings(NamedTuple):
@@ -120,7 +121,7 @@ def draw_by_hand(
     for number, batch in enumerate(np.array_split(models, NUM_BATCHES), 1):
         if len(batch):
             used, places = np.unique(batch, return_inverse=True)
-            distances = _edge_distances(torch.from_numpy(faces.pictures[used]))
+            distances = _edge_distances(faces.pictures[used])
             examples.append(_draw(distances[torch.from_numpy(places)], size, rng))
         if progress is not None:
             progress(number, NUM_BATCHES)
@@ -149,7 +150,7 @@ def _draw(distances: Tensor, size: int, rng: np.random.Generator) -> np.ndarray:
     n, side = distances.shape[:2]
     matrix, box = _hands(distances, rng)
     slack = (PICTURE_SIDE / 2 - BORDER - box).clamp(0, WANDER)
-    shift = slack * _uniform(rng, (-1, 1), n, 2)
+    shift = slack * _uniform(rng, (-1.0, 1.0), n, 2)
     bends = F.interpolate(
         _tensor(rng.normal(scale=WOBBLE, size=(n, 2, WOBBLE_KNOTS, WOBBLE_KNOTS))),
         size=(size, size),
@@ -200,7 +201,7 @@ def _hands(distances: Tensor, rng: np.random.Generator) -> tuple[Tensor, Tensor]
     return matrices * zoom[:, None, None], box * zoom[:, None]
 
 
-def _edge_distances(pictures: Tensor) -> Tensor:
+def _edge_distances(pictures: np.ndarray) -> Tensor:
     """Distance of each cell from the edge of the ink, positive inside, at most `REACH`.
 
     Distances, unlike ink, can be bent and enlarged and keep sharp edges; a wider or narrower pen
@@ -212,33 +213,26 @@ def _edge_distances(pictures: Tensor) -> Tensor:
     Returns:
         (n, side, side) float32, with a margin of `REACH` cells all around.
     """
-    ink = F.pad(pictures, (REACH,) * 4) > 127
-    return _depths(ink) - _depths(~ink)
+    ink = np.pad(pictures > 127, ((0, 0), (REACH, REACH), (REACH, REACH)))
+    return _tensor(_depths(ink) - _depths(~ink))
 
 
-def _depths(inside: Tensor) -> Tensor:
+def _depths(inside: np.ndarray) -> np.ndarray:
     """Distance from inside cells to the nearest other cell's edge; 0 outside."""
-    squares = torch.where(inside, float(REACH + 1) ** 2, 0.0)
+    squares = np.where(inside, np.uint8((REACH + 1) ** 2), np.uint8(0))
     # The nearest cell in a plane: first along each row, then along the columns of the result.
-    for axis in (1, 2):
-        nearest = squares.clone()
-        length = squares.shape[axis]
+    for _ in range(2):
+        nearest = squares.copy()
         for offset in range(1, REACH + 1):
-            near, far = (
-                squares.narrow(axis, start, length - offset) + offset**2 for start in (0, offset)
-            )
-            torch.minimum(
-                nearest.narrow(axis, offset, length - offset),
-                near,
-                out=nearest.narrow(axis, offset, length - offset),
-            )
-            torch.minimum(
-                nearest.narrow(axis, 0, length - offset),
-                far,
-                out=nearest.narrow(axis, 0, length - offset),
-            )
-        squares = nearest
-    return (squares.sqrt() - 0.5).clamp(0, REACH)
+            added = np.uint8(offset**2)
+            for to, source in (
+                (np.s_[:, :, offset:], np.s_[:, :, :-offset]),
+                (np.s_[:, :, :-offset], np.s_[:, :, offset:]),
+            ):
+                np.minimum(nearest[to], squares[source] + added, out=nearest[to])
+        squares = np.ascontiguousarray(nearest.swapaxes(1, 2))
+    depths = np.sqrt(np.arange((REACH + 1) ** 2 + 1, dtype=np.float32)) - 0.5
+    return depths.clip(0, REACH)[squares]
 
 
 def _uniform(rng: np.random.Generator, bounds: tuple[float, float], *shape: int) -> Tensor:
@@ -246,4 +240,4 @@ def _uniform(rng: np.random.Generator, bounds: tuple[float, float], *shape: int)
 
 
 def _tensor(values: np.ndarray) -> Tensor:
-    return torch.from_numpy(values.astype(np.float32))
+    return torch.from_numpy(values.astype(np.float32, copy=False))

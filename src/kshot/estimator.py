@@ -1,0 +1,249 @@
+"""scikit-learn's estimators around a trained learner: fit on a few examples, predict any others."""
+
+import contextlib
+import copy
+import warnings
+from collections.abc import Iterator
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
+from sklearn.utils import Tags
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import check_is_fitted, validate_data
+from torch import Tensor, nn
+
+from kshot.episodes import Examples, one_hot
+from kshot.learner import MetaLearner
+from kshot.learners.baselines.nearest_centroid import NearestCentroid
+
+__all__ = ["FewShotClassifier", "FewShotRegressor"]
+
+
+class _FewShotEstimator(BaseEstimator):
+    """What both estimators do: adapt a copy of the learner to one task, ask it in batches."""
+
+    def __init__(self, learner: MetaLearner | None, batch_size: int) -> None:
+        self.learner = learner
+        self.batch_size = batch_size
+
+    def _validate(self, learner: MetaLearner, X: Any, **options: Any) -> Any:
+        """X, and y where it is given, as arrays of finite numbers; pictures of uint8 stay so."""
+        exact = _place(learner)[1] == torch.float64
+        dtypes = [np.float64 if exact else np.float32, np.uint8]
+        return validate_data(self, _as_array(X), dtype=dtypes, allow_nd=True, **options)
+
+    def _adapt(self, learner: MetaLearner, X: np.ndarray, targets: Tensor) -> None:
+        if self.batch_size < 1:
+            raise ValueError(f"batch_size must be at least 1, not {self.batch_size!r}.")
+        # A copy, so that neither its mode and policy here nor later training there reach the other.
+        learner = _inductive(copy.deepcopy(learner).eval())
+        device, dtype = _place(learner)
+        support = Examples(_inputs(X, learner), targets.to(device, dtype).unsqueeze(0))
+        with torch.no_grad(), _refusals(learner, X):
+            state = learner.adapt(support)
+        self.learner_, self.state_, self.input_shape_ = learner, state, X.shape[1:]
+
+    def _predictions(self, X: Any) -> Float[Tensor, "n way"]:
+        """The learner's logits or values for the examples, in double precision on the CPU."""
+        check_is_fitted(self, "state_")
+        learner, expected = self.learner_, self.input_shape_
+        # scikit-learn would count the features of pictures along their channels.
+        X = self._validate(learner, X, reset=False, ensure_2d=len(expected) == 1)
+        if X.shape[1:] != expected:
+            raise ValueError(
+                f"X must be (n, {', '.join(map(str, expected))}) as in fit, but it is {X.shape}. "
+                "One example alone is X[None]."
+            )
+        # A learner that looks at queries together is shown one at a time.
+        size = 1 if learner.transductive else self.batch_size
+        parts = []
+        for start in range(0, len(X), size):
+            inputs = _inputs(X[start : start + size], learner)
+            with torch.no_grad(), _refusals(learner, X):
+                parts.append(learner.predict(self.state_, inputs)[0].cpu().double())
+        predictions = torch.cat(parts)
+        if not bool(predictions.isfinite().all()):
+            raise ValueError(
+                "The learner's predictions are not finite, so its adaptation diverged on these "
+                "examples. Give X and y the scale they had in training (pictures: uint8, or "
+                "floating numbers in [0, 1]), or lower the learner's inner learning rate."
+            )
+        return predictions
+
+
+class FewShotClassifier(ClassifierMixin, _FewShotEstimator):
+    """A trained learner as a scikit-learn classifier.
+
+    `fit` shows the learner a few labelled examples, all as one support set; the learner itself
+    stays as it is. What is predicted for one example never depends on the others in the call: a
+    learner whose BatchNorm policy is "batch" is asked under "support_and_query", with a warning.
+
+    Args:
+        learner: a trained classification learner; None compares examples as they are with the mean
+            of every class (`NearestCentroid` on flattened inputs), the baseline.
+        batch_size: examples predicted at once, which bounds memory; results depend on it by no
+            more than rounding.
+
+    Attributes:
+        classes_: the labels, sorted.
+        state_: what the learner learned from them: its adapted state, a batch of one task.
+        learner_: the copy of the learner that predicts, in evaluation mode.
+        input_shape_: shape of one example.
+        n_features_in_: size of its first dimension.
+
+    Raises:
+        TypeError: in `fit`, when `learner` is no learner.
+        ValueError: in `fit`, for one class only, for more classes or other shapes than the
+            learner's network takes, for NaN, and for a learner of regression; in `predict`, for
+            other shapes than in `fit`, and when the adaptation diverged.
+        sklearn.exceptions.NotFittedError: in `predict`, before `fit`.
+
+    Example:
+        >>> X = np.array([[0.0, 0.1], [0.1, 0.0], [1.0, 0.9]])
+        >>> classifier = FewShotClassifier().fit(X, ["cat", "cat", "dog"])
+        >>> print(*classifier.predict([[0.0, 0.0], [0.8, 1.0]]))
+        cat dog
+
+    Note:
+        X is (n, *shape) with the shape that the learner's network takes, pictures (n, channels,
+        height, width). Arrays of uint8 are divided by 255, all others are taken as they are.
+        `check_estimator` passes with every check, on the default learner; `sample_weight` is not
+        supported. The fitted estimator holds a copy of the learner's weights: train the learner
+        further and nothing changes before the next `fit`.
+    """
+
+    def __init__(self, learner: MetaLearner | None = None, *, batch_size: int = 128) -> None:
+        super().__init__(learner, batch_size)
+
+    def fit(self, X: Any, y: Any) -> "FewShotClassifier":
+        """Adapt to examples X (n, *shape) of classes y (n,), labels of any kind."""
+        default = NearestCentroid(nn.Flatten()) if self.learner is None else self.learner
+        learner = _checked(default, "classification", type(self).__name__)
+        X, y = self._validate(learner, X, y=_as_array(y))
+        check_classification_targets(y)
+        classes, columns = np.unique(y, return_inverse=True)
+        if len(classes) < 2:
+            raise ValueError(
+                f"{type(self).__name__} needs examples of at least 2 classes, but y has 1 class: "
+                f"{classes.tolist()[0]!r}."
+            )
+        self._adapt(learner, X, one_hot(torch.from_numpy(columns), len(classes)))
+        self.classes_ = classes
+        return self
+
+    def predict(self, X: Any) -> np.ndarray:
+        """The most probable class of each example of X (n, *shape)."""
+        best = self.predict_proba(X).argmax(axis=1)
+        return self.classes_[best]
+
+    def predict_proba(self, X: Any) -> Float[np.ndarray, "n way"]:
+        """The probability of each class, in the order of `classes_`, for X (n, *shape)."""
+        return self._predictions(X).softmax(dim=-1).numpy()
+
+
+class FewShotRegressor(RegressorMixin, _FewShotEstimator):
+    """A trained learner as a scikit-learn regressor.
+
+    As `FewShotClassifier`, with values y (n,) or (n, outputs) in place of labels and `classes_`.
+
+    Args:
+        learner: a trained regression learner: its loss is mean_squared_error.
+        batch_size: as for `FewShotClassifier`.
+
+    Raises:
+        ValueError: as for `FewShotClassifier`; in `fit` also for more outputs than the network has.
+
+    Example:
+        >>> from kshot.learners.optimization import MAML
+        >>> from kshot.losses import mean_squared_error
+        >>> learner = MAML(nn.Linear(1, 1), inner_lr=0.1, loss=mean_squared_error)
+        >>> regressor = FewShotRegressor(learner).fit([[0.0], [1.0], [2.0]], [1.0, 3.0, 5.0])
+        >>> regressor.predict([[0.5], [1.5]]).shape
+        (2,)
+    """
+
+    def __init__(self, learner: MetaLearner, *, batch_size: int = 128) -> None:
+        super().__init__(learner, batch_size)
+
+    def __sklearn_tags__(self) -> Tags:
+        tags = super().__sklearn_tags__()
+        tags.target_tags.multi_output = True
+        return tags
+
+    def fit(self, X: Any, y: Any) -> "FewShotRegressor":
+        """Adapt to examples X (n, *shape) of values y (n,) or (n, outputs)."""
+        learner = _checked(self.learner, "regression", type(self).__name__)
+        X, y = self._validate(learner, X, y=_as_array(y), y_numeric=True, multi_output=True)
+        self._adapt(learner, X, torch.tensor(y.astype(np.float64).reshape(len(y), -1).copy()))
+        self._output_shape = y.shape[1:]
+        return self
+
+    def predict(self, X: Any) -> Float[np.ndarray, " n *outputs"]:
+        """Values of the examples of X (n, *shape), with as many dimensions as y had."""
+        return self._predictions(X).numpy().reshape(-1, *self._output_shape)
+
+
+def _checked(learner: Any, kind: Literal["classification", "regression"], name: str) -> MetaLearner:
+    if not isinstance(learner, MetaLearner):
+        raise TypeError(
+            f"{name} needs a kshot learner, not {type(learner).__name__}. Give it a trained "
+            "MetaLearner, such as load_run(folder).learner."
+        )
+    if learner.loss.kind != kind:
+        raise ValueError(
+            f"{name} needs a learner of {kind}, but the loss of this {type(learner).__name__} is "
+            f"{learner.loss.name}: use the other estimator, or another loss."
+        )
+    return learner
+
+
+def _inductive(learner: MetaLearner) -> MetaLearner:
+    if learner.batch_norm == "batch":
+        warnings.warn(
+            "The learner's BatchNorm policy 'batch' makes a prediction depend on the others in the "
+            "call; the estimator uses 'support_and_query' instead, whose accuracy "
+            "evaluate(..., batch_norm='support_and_query') tells.",
+            stacklevel=4,
+        )
+        learner.batch_norm = "support_and_query"
+    return learner
+
+
+def _place(learner: MetaLearner) -> tuple[torch.device, torch.dtype]:
+    """Where and how precisely a learner computes; without weights of its own, exactly."""
+    weight = next(learner.parameters(), None)
+    return (torch.device("cpu"), torch.float64) if weight is None else (weight.device, weight.dtype)
+
+
+def _as_array(data: Any) -> Any:
+    """Tensors as arrays; the rest is left to scikit-learn, which reads the names of columns."""
+    return data.detach().cpu().numpy() if isinstance(data, Tensor) else data
+
+
+def _inputs(X: np.ndarray, learner: MetaLearner) -> Float[Tensor, "1 n *shape"]:
+    inputs = torch.tensor(np.ascontiguousarray(X)).to(*_place(learner)).unsqueeze(0)
+    return inputs / 255 if X.dtype == np.uint8 else inputs
+
+
+@contextlib.contextmanager
+def _refusals(learner: MetaLearner, X: np.ndarray) -> Iterator[None]:
+    """Within: what torch says of inputs of a wrong shape becomes an error that says how to mend."""
+    try:
+        yield
+    except torch.OutOfMemoryError:
+        raise
+    except RuntimeError as error:
+        expected = "of the shape its network was built for"
+        for layer in reversed([*learner.modules()]):  # the first layer is the last to speak
+            if isinstance(layer, nn.Conv2d):
+                expected = f"(n, {layer.in_channels}, height, width), as in training"
+            elif isinstance(layer, nn.Linear):
+                expected = f"of {layer.in_features} numbers each"
+        raise ValueError(
+            f"{type(learner).__name__} takes inputs {expected}, but X is {X.shape}: {error}. For "
+            "pictures, X[:, None] adds the channel of grey ones and X.transpose(0, 3, 1, 2) moves "
+            "channels from the last place."
+        ) from error

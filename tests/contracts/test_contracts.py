@@ -1,0 +1,142 @@
+"""Every learner of the registry keeps the contract, on every network and BatchNorm policy."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+
+from kshot.episodes import Episodes
+from kshot.learner import MetaLearner
+from kshot.learners.registry import LEARNERS
+from kshot.testing import CHECKS, check_learner, check_meta_gradient, meta_gradient_error
+
+Make = Callable[..., Any]
+
+ROWS = [(name, kind) for name, row in LEARNERS.items() for kind in row.kinds]
+POLICIES = ("running", "batch", "support", "support_and_query")
+NETWORKS = [
+    ("mlp", None, False),
+    ("mlp", None, True),
+    ("conv4", None, False),
+    *(("conv4_strided", policy, True) for policy in POLICIES),
+]
+
+
+def applies(name: str, kind: str, backbone: str, policy: str | None) -> bool:
+    """Regression is on vectors; learners without the option have one policy only."""
+    if kind == "regression":
+        return backbone == "mlp"
+    return policy in (None, "running") or name != "nearest_centroid"
+
+
+@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
+@pytest.mark.parametrize(
+    ("name", "kind", "backbone", "policy", "masked"),
+    [
+        (name, kind, *network)
+        for name, kind in ROWS
+        for network in NETWORKS
+        if applies(name, kind, *network[:2])
+    ],
+)
+def test_contract(
+    check: Callable[[MetaLearner, Episodes], None],
+    name: str,
+    kind: str,
+    backbone: str,
+    policy: str | None,
+    masked: bool,
+    make_learner: Make,
+    make_episodes: Make,
+    padded: Make,
+):
+    options = {} if policy is None else {"batch_norm": policy}
+    learner = make_learner(name, backbone, kind, **options)
+    episodes = make_episodes(backbone, kind)
+    check(learner, padded(episodes) if masked else episodes)
+
+
+def test_one_call_runs_them_all(make_learner: Make, make_episodes: Make):
+    for name, kind in ROWS:
+        learner, episodes = make_learner(name, "mlp", kind), make_episodes("mlp", kind)
+        check_learner(learner, episodes, meta_gradient=LEARNERS[name].meta_gradient)
+
+
+EXACT = [(n, k) for n, k in ROWS if LEARNERS[n].meta_gradient == "exact"]
+LOOPED = [name for name, row in LEARNERS.items() if row.family == "optimization"]
+
+
+def gradient_cases(rows: list[tuple[str, str]]) -> list[tuple[Any, ...]]:
+    """Most of the table that benchmarks/meta_gradients.py computes in full."""
+    cases = []
+    for name, kind in rows:
+        looped = ("vmap", "loop") if name in LOOPED else (None,)
+        for strategy in looped:
+            cases += [(name, kind, "mlp", strategy, None, masked) for masked in (False, True)]
+        if kind == "regression":
+            continue
+        for policy in POLICIES:
+            cases += [(name, kind, "conv4_strided", looped[0], policy, m) for m in (False, True)]
+            cases.append((name, kind, "conv4", looped[0], policy, False))
+            cases += [(name, kind, "conv4_strided", other, policy, True) for other in looped[1:]]
+        cases.append((name, kind, "conv4", looped[-1], "batch", True))
+        cases.append((name, kind, "resnet12", looped[0], "batch", False))
+    return cases
+
+
+def built(case: tuple[Any, ...], learners: Make, episodes: Make, padded: Make) -> tuple[Any, Any]:
+    name, kind, backbone, strategy, policy, masked = case
+    options = {"strategy": strategy, "batch_norm": policy}
+    options = {key: value for key, value in options.items() if value is not None}
+    drawn = episodes(backbone, kind)
+    return learners(name, backbone, kind, **options), padded(drawn) if masked else drawn
+
+
+@pytest.mark.usefixtures("smooth")
+@pytest.mark.parametrize(
+    "case", gradient_cases(EXACT), ids=lambda case: "-".join(str(part) for part in case)
+)
+def test_meta_gradient_is_exact(
+    case: tuple[Any, ...], make_learner: Make, make_episodes: Make, padded: Make
+):
+    learner, episodes = built(case, make_learner, make_episodes, padded)
+    check_meta_gradient(learner, episodes)
+
+
+@pytest.mark.usefixtures("smooth")
+@pytest.mark.parametrize(
+    "case",
+    gradient_cases([("fomaml", "classification"), ("fomaml", "regression")]),
+    ids=lambda case: "-".join(str(part) for part in case),
+)
+def test_meta_gradient_of_fomaml_is_that_of_the_query_loss_where_steps_lead(
+    case: tuple[Any, ...],
+    make_learner: Make,
+    make_episodes: Make,
+    padded: Make,
+    first_order_gradient: Callable[[Any, Episodes], list[torch.Tensor]],
+):
+    learner, episodes = built(case, make_learner, make_episodes, padded)
+    learner.train().meta_loss(episodes).backward()
+    expected = first_order_gradient(learner, episodes)
+    scale = max(gradient.abs().max() for gradient in expected)
+    for parameter, gradient in zip(learner.net.parameters(), expected, strict=True):
+        assert parameter.grad is not None
+        assert (parameter.grad - gradient).abs().max() < 1e-10 * scale
+
+
+def test_a_first_order_gradient_is_not_the_gradient(make_learner: Make, make_episodes: Make):
+    """What tells an exact meta-gradient from others does tell them apart."""
+    assert meta_gradient_error(make_learner("fomaml", "mlp"), make_episodes()) > 1e-2
+    assert meta_gradient_error(make_learner("maml", "mlp"), make_episodes()) < 1e-7
+
+
+def test_every_meta_gradient_has_a_test():
+    oracles = {"fomaml"}
+    surrogates = {"fine_tuning"}  # tests/learners/baselines
+    for name, row in LEARNERS.items():
+        kind = row.meta_gradient
+        tested = kind in ("exact", "none") or name in oracles | surrogates
+        assert tested, f"{name} has a meta-gradient that is {kind}: add an oracle of its own"
+        assert row.meta_trained == (kind != "none")
