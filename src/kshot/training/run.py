@@ -180,9 +180,15 @@ def evaluate_run(
     scored = []
     for episode, policy in _conditions(wanted, run.source.kind):
         sampler = run.source.sampler(wanted.split, episode, wanted.seed)
-        candidates = [(run.config.learner.name, run.config.backbone.name, run.learner, trained)]
-        if run.source.kind == "classification" and policy in (None, *wanted.batch_norm[:1]):
-            pixels = NearestCentroid(Flatten(run.source.input_shape))
+        own = (run.config.learner.name, run.config.backbone.name)
+        candidates = [(*own, run.learner, trained)]
+        if (
+            run.source.kind == "classification"
+            and own != ("nearest_centroid", "flatten")
+            and policy in (None, *wanted.batch_norm[:1])
+        ):
+            # Cosine, as the pixel baseline of the papers.
+            pixels = NearestCentroid(Flatten(run.source.input_shape), normalize=True)
             candidates.append(("nearest_centroid", "flatten", pixels, untrained))
         for name, backbone, learner, training in candidates:
             result = evaluate(

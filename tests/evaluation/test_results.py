@@ -1,0 +1,60 @@
+import numpy as np
+
+from kshot.config import Choice, EpisodeConfig, Published, RunConfig
+from kshot.evaluation.evaluate import Evaluation
+from kshot.evaluation.results import (
+    git_revision,
+    machine,
+    merge_results,
+    read_results,
+    result_row,
+    versions,
+)
+
+PROVENANCE = {"command": "kshot train", "recipe": None, "versions": {}, "git": None, "machine": "x"}
+
+
+def row(metric="accuracy", way=5, **changes):
+    scores = np.array([0.5, 0.7, 0.9, 0.7])
+    config = RunConfig(
+        learner=Choice("protonet"), published=(Published(5, 1, 0.988, "table 1"),), **changes
+    )
+    return result_row(
+        config,
+        Evaluation(scores, metric, "running", False),
+        EpisodeConfig(way=way),
+        learner="protonet",
+        backbone="conv4",
+        protocol="scripts",
+        training={"train_seconds": 1.0, "train_iterations": 2},
+        provenance=PROVENANCE,
+    )
+
+
+def test_a_row_has_the_mean_and_its_interval():
+    made = row()
+    assert made["accuracy"] == 0.7 and made["episodes"] == 4
+    assert 0.2 < made["ci95"] < 0.3
+    assert made["published"] == {"accuracy": 0.988, "where": "table 1"}
+    assert row(way=20)["published"] is None
+
+
+def test_a_regression_row_has_errors_and_no_accuracy():
+    made = row("mean_squared_error")
+    assert made["accuracy"] is None
+    assert made["mean_squared_error"] == 0.7 and made["median_squared_error"] == 0.7
+
+
+def test_rows_of_the_same_seed_are_replaced_and_others_stay(tmp_path):
+    path = tmp_path / "glyphs" / "protonet.json"
+    merge_results(path, [{"seed": 0, "accuracy": 0.1}, {"seed": 1, "accuracy": 0.2}])
+    merge_results(path, [{"seed": 0, "accuracy": 0.3}])
+    assert sorted((r["seed"], r["accuracy"]) for r in read_results(path)) == [(0, 0.3), (1, 0.2)]
+    assert read_results(tmp_path / "absent.json") == []
+
+
+def test_where_a_number_comes_from():
+    assert {"python", "kshot", "torch", "numpy"} <= set(versions())
+    assert "cores" in machine()
+    revision = git_revision()
+    assert revision is None or len(revision.removesuffix("+changes")) == 40

@@ -1,0 +1,44 @@
+import numpy as np
+import torch
+
+from kshot.plots import plot_adaptation, plot_episode, plot_learning_curve
+
+
+def texts(figure) -> list[str]:
+    return [text.get_text() for text in figure.findobj(lambda artist: hasattr(artist, "get_text"))]
+
+
+def test_an_episode_names_classes_and_frames_mistakes(tmp_path):
+    support, query = torch.rand(2, 1, 1, 8, 8), torch.rand(3, 1, 8, 8)
+    probabilities = torch.tensor([[0.9, 0.1], [0.2, 0.8], [0.7, 0.3]])
+    figure = plot_episode(support, query, probabilities, [0, 1, 1], ["script/ALPHA", "b"])
+    figure.savefig(tmp_path / "episode.png")
+    shown = texts(figure)
+    assert "1  alpha" in shown and "2  b" in shown
+    assert "90 %" in shown and "80 %" in shown
+    assert "class 1: 70 %" in shown, "the wrong one says what it was taken for"
+
+
+def test_an_episode_without_predictions_shows_only_pictures():
+    figure = plot_episode(torch.rand(2, 1, 3, 8, 8), torch.rand(2, 3, 8, 8), None, [0, 1], "ab")
+    assert not [text for text in texts(figure) if "%" in text]
+
+
+def test_a_learning_curve_marks_the_best_validation():
+    history = [
+        {"iteration": 10, "loss": 2.0, "validation accuracy": 0.5},
+        {"iteration": 20, "loss": 1.0, "validation accuracy": 0.75},
+        {"iteration": 30, "loss": 0.9, "validation accuracy": 0.7},
+    ]
+    assert "best: 0.75" in texts(plot_learning_curve(history))
+    assert len(plot_learning_curve([{"iteration": 1, "loss": 1.0}]).axes) == 1
+
+
+def test_an_adaptation_has_a_panel_for_each_learner():
+    x = np.linspace(-5, 5, 20)
+    curves = {"maml": {0: 0 * x, 1: np.sin(x)}, "pre-training": {0: 0 * x, 10: x}}
+    figure = plot_adaptation(x, np.sin(x), (x[:5], np.sin(x[:5])), curves)
+    assert [axis.get_title() for axis in figure.axes] == ["maml", "pre-training"]
+    assert {"before", "after 1 step", "after 10 steps"} <= {
+        line.get_label() for axis in figure.axes for line in axis.get_lines()
+    }
