@@ -111,30 +111,32 @@ def make_episodes() -> Callable[..., Episodes]:
 
 @pytest.fixture(scope="session")
 def padded() -> Callable[..., Episodes]:
-    """Adds rows that are no examples, and in classification a column that is no class.
+    """Adds rows that are no examples, and in classification columns that are no classes.
 
-    The rows look like examples: other inputs, and targets of the classes at hand.
+    The rows look like examples: other inputs, and a target of a class at hand.
     """
 
     def pad_rows(examples: Examples, count: int) -> Examples:
         inputs, targets, mask = examples
         assert isinstance(inputs, Tensor) and mask is None
+        generator = torch.Generator().manual_seed(count)
+        shape = (len(inputs), count, *inputs.shape[2:])
+        noise = 3 * torch.randn(shape, generator=generator, dtype=inputs.dtype) + 1
         mask = torch.ones(targets.shape[:2], dtype=torch.bool)
-        noise = inputs[:, :count].flip(0) * 3 + 1
         return Examples(
             torch.cat([inputs, noise], dim=1),
             torch.cat([targets, targets[:, :1].expand(-1, count, -1)], dim=1),
-            torch.cat([mask, torch.zeros_like(mask[:, :count])], dim=1),
+            F.pad(mask, (0, count), value=False),
         )
 
-    def pad(episodes: Episodes, rows: int = 2) -> Episodes:
-        support, query = pad_rows(episodes.support, rows), pad_rows(episodes.query, rows - 1)
+    def pad(episodes: Episodes, rows: tuple[int, int] = (2, 1), columns: int = 1) -> Episodes:
+        support, query = map(pad_rows, episodes[:2], rows)
         if episodes.classes is None:
             return Episodes(support, query)
         return Episodes(
-            support._replace(targets=F.pad(support.targets, (0, 1))),
-            query._replace(targets=F.pad(query.targets, (0, 1))),
-            F.pad(episodes.classes, (0, 1), value=-1),
+            support._replace(targets=F.pad(support.targets, (0, columns))),
+            query._replace(targets=F.pad(query.targets, (0, columns))),
+            F.pad(episodes.classes, (0, columns), value=-1),
         )
 
     return pad

@@ -146,7 +146,7 @@ def exact_network(net: nn.Module) -> nn.Module:
             "silently wrong second-order gradients under torch.func.vmap; kshot replaces these "
             "layers in place by exact ones with the same parameters and outputs "
             "(kshot.split_affine, docs/vmap.md).",
-            stacklevel=3,
+            stacklevel=4,  # the caller of the learner's constructor
         )
     return split_affine(net)
 

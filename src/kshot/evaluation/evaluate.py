@@ -125,12 +125,15 @@ def paired_difference(first: Evaluation, second: Evaluation) -> MeanInterval:
 
 @contextlib.contextmanager
 def _evaluation_mode(learner: MetaLearner, batch_norm: BatchNormPolicy | None) -> Iterator[None]:
-    was_training, own_policy = learner.training, learner.batch_norm
+    # Module by module: one that is kept in evaluation mode during training stays there.
+    modes = [(module, module.training) for module in learner.modules()]
+    own_policy = learner.batch_norm
     learner.eval()
     if batch_norm is not None and own_policy != "none":
         learner.batch_norm = batch_norm
     try:
         yield
     finally:
-        learner.train(was_training)
+        for module, was_training in modes:
+            module.training = was_training
         learner.batch_norm = own_policy

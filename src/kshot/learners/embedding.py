@@ -42,7 +42,7 @@ def embed_pooled(
     if mask is not None:
         scattered = embeddings.new_zeros(num_tasks * size, embeddings.shape[1])
         embeddings = scattered.masked_scatter(mask.flatten().unsqueeze(1), embeddings)
-    return embeddings.view(num_tasks, size, -1)
+    return embeddings.view(num_tasks, size, embeddings.shape[1])
 
 
 def embed_support(

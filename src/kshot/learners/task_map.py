@@ -5,6 +5,7 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from kshot.episodes import map_tensors
 
@@ -52,9 +53,10 @@ def map_tasks(
         place = iter(task_leaves)
         return function(*map_tensors(lambda _: next(place), trees))
 
-    return torch.func.vmap(function_of_leaves, chunk_size=chunk_size, randomness="different")(
-        *leaves
-    )
+    mapped = torch.func.vmap(function_of_leaves, chunk_size=chunk_size, randomness="different")
+    # The CPU's fused attention has no batching rule: it would run task by task, with a warning.
+    with sdpa_kernel(SDPBackend.MATH):
+        return mapped(*leaves)
 
 
 def choose_strategy(leaves: list[Tensor]) -> Strategy:

@@ -18,6 +18,7 @@ from kshot.data.sources.glyph_faces import (
     INK_SIDE,
     MIN_DIFFERENCE,
     MIN_FACES,
+    MIN_TEST_DIFFERENCE,
     NUM_STEPS,
     GlyphFaces,
     differences,
@@ -83,9 +84,10 @@ def test_every_class_has_enough_faces(faces: GlyphFaces):
 
 def test_clean_pictures_fill_their_frame(faces: GlyphFaces):
     assert faces.pictures.shape[1:] == (INK_SIDE, INK_SIDE)
-    wide = faces.pictures[:, :, [0, -1]].any(axis=1).all(axis=1)
-    high = faces.pictures[:, [0, -1]].any(axis=2).all(axis=1)
-    assert (wide | high).all()
+    ink = faces.pictures > 0
+    longer = np.maximum(extent(ink.any(axis=1)), extent(ink.any(axis=2)))
+    # An edge that is all but white may round to none.
+    assert longer.min() >= INK_SIDE - 2
 
 
 def test_no_drawing_is_empty_or_clipped(drawn: GlyphDrawings):
@@ -105,17 +107,22 @@ def test_the_drawings_of_a_class_differ(drawn: GlyphDrawings):
     )
 
 
-def test_a_seed_gives_the_same_drawings_and_another_others(drawn: GlyphDrawings, faces: GlyphFaces):
+def test_a_seed_gives_the_same_drawings(drawn: GlyphDrawings, faces: GlyphFaces):
+    # `drawn` has read the fonts on its own.
     again = draw_by_hand(faces, seed=0)
     np.testing.assert_array_equal(again.examples, drawn.examples)
     assert again.class_names == drawn.class_names
-    other = draw_by_hand(faces, seed=1)
-    assert (other.examples != drawn.examples).any(axis=(1, 2, 3)).all()
+    assert again.groups == drawn.groups
+
+
+def test_another_seed_gives_other_drawings(few: GlyphFaces):
+    first, second = (draw_by_hand(few, seed=seed).examples for seed in (0, 1))
+    assert (first != second).any(axis=(1, 2, 3)).all()
 
 
 @pytest.mark.parametrize(
     "alike",
-    ["AΑАᴀ", "CcСсϹϲᴄ", "OoΟοОоՕօᴏ", "SsЅѕꜱՏ", "Zzᴢ", "HНΗʜ", "XxΧХх", "pрρ", "Жж", "Яя", "ЩщШш"],
+    ["AΑАᴀ", "CcСсϹϲᴄ", "OoΟοОоՕօᴏ", "SsЅѕꜱՏ", "ZΖzᴢ", "HНΗʜ", "XxΧХх", "Жж", "Яя", "ЩщШш"],
 )
 def test_look_alikes_are_one_class(faces: GlyphFaces, alike: str):
     shown = [character(name) for name in faces.class_names]
@@ -126,22 +133,20 @@ def test_look_alikes_are_one_class(faces: GlyphFaces, alike: str):
 def test_a_letter_is_not_a_class_beside_its_capital_of_the_same_shape(faces: GlyphFaces):
     shown = {character(name) for name in faces.class_names}
     assert not shown & set("cosvwxzвгджзийклнцчшщъыьэюя")
-    assert shown >= set("aeqrt")
+    assert shown >= set("fkrt")
 
 
 def test_no_two_classes_look_alike_in_a_face(faces: GlyphFaces):
     for face in range(len(FACES)):
-        chosen = faces.faces == face
-        apart = differences(faces.pictures[chosen], faces.pictures[chosen])
-        np.fill_diagonal(apart, np.inf)
-        assert apart.min() >= MIN_DIFFERENCE
+        rows = np.flatnonzero(faces.faces == face)
+        assert (least_differences(faces, rows, rows) >= [MIN_DIFFERENCE, MIN_TEST_DIFFERENCE]).all()
 
 
 def test_no_two_classes_look_alike_across_faces(faces: GlyphFaces):
-    rows = np.random.default_rng(0).choice(len(faces.pictures), 1000, replace=False)
-    apart = differences(faces.pictures[rows], faces.pictures)
-    apart[faces.classes[rows][:, None] == faces.classes] = np.inf
-    assert apart.min() >= MIN_DIFFERENCE
+    everything = np.arange(len(faces.pictures))
+    some = np.random.default_rng(0).choice(everything, 1000, replace=False)
+    least = least_differences(faces, some, everything)
+    assert (least >= [MIN_DIFFERENCE, MIN_TEST_DIFFERENCE]).all()
 
 
 def test_differences_ignore_weight_and_count_ink():
@@ -162,7 +167,7 @@ def test_splits_are_disjoint_and_cover_every_group(drawn: GlyphDrawings):
     counts = {s: sum(g in groups for g in drawn.groups) for s, groups in GLYPH_SPLITS.items()}
     assert counts["train"] >= 700
     assert counts["val"] >= 100
-    assert counts["test"] >= 150
+    assert counts["test"] >= 170
 
 
 def test_pixels_alone_are_right_about_every_second_time(drawn: GlyphDrawings):
@@ -194,12 +199,6 @@ def test_progress_counts_every_step(drawn: GlyphDrawings, steps: list[tuple[int,
     assert steps == [(done, total) for done in range(1, total + 1)]
 
 
-def test_reading_twice_gives_the_same_classes(drawn: GlyphDrawings, faces: GlyphFaces):
-    # `drawn` has read the fonts on its own.
-    assert drawn.class_names == faces.class_names
-    assert drawn.groups == faces.groups
-
-
 @pytest.mark.parametrize("wrong", [{"size": 0}, {"drawings": 0}])
 def test_nothing_to_draw_is_an_error(few: GlyphFaces, wrong: dict[str, int]):
     with pytest.raises(ValueError, match="at least 1"):
@@ -208,6 +207,15 @@ def test_nothing_to_draw_is_an_error(few: GlyphFaces, wrong: dict[str, int]):
 
 def character(class_name: str) -> str:
     return unicodedata.lookup(class_name.partition("/")[2])
+
+
+def least_differences(faces: GlyphFaces, rows: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """Of two classes, and of a test class and another one."""
+    apart = differences(faces.pictures[rows], faces.pictures[others])
+    apart[faces.classes[rows][:, None] == faces.classes[others]] = np.inf
+    tested = np.isin(faces.groups, GLYPH_SPLITS["test"])[faces.classes]
+    across = apart[tested[rows]][:, ~tested[others]]
+    return np.array([apart.min(), across.min(initial=np.inf)])
 
 
 def extent(seen: np.ndarray) -> np.ndarray:

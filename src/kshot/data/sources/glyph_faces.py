@@ -18,6 +18,7 @@ __all__ = [
     "INK_SIDE",
     "MIN_DIFFERENCE",
     "MIN_FACES",
+    "MIN_TEST_DIFFERENCE",
     "NUM_STEPS",
     "GlyphFaces",
     "differences",
@@ -84,6 +85,11 @@ ten. Below are letters that differ in size, and accents of one place that differ
 circumflex); just above, other accents (acute and caron) and a dot or a stroke more.
 """
 
+MIN_TEST_DIFFERENCE = 15.0
+"""The same for a class of the test split and one of another. Up to here lie pairs that a person may
+call one shape in two hands (Georgian Har and Latin Q, Armenian Tiwn and Latin S), and no shape of a
+test is to be seen before it; from here on pairs like Armenian Ho, which is an h, and Latin b."""
+
 NUM_BLOCKS = 64
 NUM_STEPS = len(FACES) + NUM_BLOCKS
 """Steps of `read_glyph_faces`, as it reports its progress."""
@@ -111,11 +117,10 @@ class GlyphFaces(NamedTuple):
 def read_glyph_faces(progress: Callable[[int, int], None] | None = None) -> GlyphFaces:
     """Read every character that enough faces show and that looks like no other.
 
-    Characters are taken group by group, the smallest group first, and in each by code point. A
+    Characters are taken in the order of `_characters`: test groups first, small groups first. A
     picture that looks like one of a class already taken (see `differences`), in whatever face, is
     not used; a character left with fewer than `MIN_FACES` pictures is not a class. So a shape that
-    several scripts share (Latin A, Greek Alpha, Cyrillic A) belongs to the smallest of them, and
-    no shape is in two classes, hence none in two splits.
+    several scripts share (Latin A, Greek Alpha, Cyrillic A) is in one class and one split alone.
 
     Args:
         progress: called with the numbers of steps done and in all.
@@ -143,7 +148,8 @@ def read_glyph_faces(progress: Callable[[int, int], None] | None = None) -> Glyp
     owners, faces = np.array(rows).T
     pictures = np.stack([clean[row] for row in rows])
 
-    kept = _distinct(pictures, owners, step)
+    tested = [groups[character] in GLYPH_SPLITS["test"] for character in characters]
+    kept = _distinct(pictures, owners, np.array(tested)[owners], step)
     taken, classes = np.unique(owners[kept], return_inverse=True)
     chosen = [characters[number] for number in taken.tolist()]
     return GlyphFaces(
@@ -185,7 +191,11 @@ def _font_path(face: str) -> Path:
 
 
 def _characters(shown: Sequence[frozenset[int]]) -> dict[str, str]:
-    """Group of each character that enough faces show: the smallest group first, by code point."""
+    """Group of each character that enough faces show, in the order of the right to a shape.
+
+    Test groups come before validation and training groups, which are larger; in a split the group
+    of the fewest characters comes first, and in a group the lowest code point.
+    """
     counts = Counter(point for points in shown for point in points)
     groups = {
         chr(point): group
@@ -193,7 +203,17 @@ def _characters(shown: Sequence[frozenset[int]]) -> dict[str, str]:
         if count >= MIN_FACES and (group := _group(chr(point))) is not None
     }
     sizes = Counter(groups.values())
-    return dict(sorted(groups.items(), key=lambda entry: (sizes[entry[1]], entry[1], entry[0])))
+    by_right = sorted(
+        (("test", "val", "train").index(split), sizes[group], group)
+        for split, members in GLYPH_SPLITS.items()
+        for group in members
+    )
+    return {
+        character: group
+        for _, _, group in by_right
+        for character in groups
+        if groups[character] == group
+    }
 
 
 def _group(character: str) -> str | None:
@@ -291,7 +311,9 @@ def _stretched(picture: np.ndarray, *, like: np.ndarray) -> np.ndarray:
     return np.asarray(stretched)
 
 
-def _distinct(pictures: np.ndarray, owners: np.ndarray, step: Callable[[], None]) -> np.ndarray:
+def _distinct(
+    pictures: np.ndarray, owners: np.ndarray, tested: np.ndarray, step: Callable[[], None]
+) -> np.ndarray:
     """Which pictures to use, (num_pictures,) bool, so that no two classes look alike.
 
     Blocks of characters make the comparison large matrix products; within a block the characters
@@ -299,24 +321,32 @@ def _distinct(pictures: np.ndarray, owners: np.ndarray, step: Callable[[], None]
     """
     kept = np.zeros(len(pictures), dtype=bool)
     taken = np.empty((len(pictures), 2 * (INK_SIDE // 2) ** 2), dtype=np.float32)
-    num_taken = 0
     for block in np.array_split(np.unique(owners), NUM_BLOCKS):
         rows = np.flatnonzero(np.isin(owners, block))
         ink, reach = _ink_and_reach(pictures[rows])
         covering, covered = np.hstack([ink, reach]), np.hstack([reach, ink])
-        apart = _missed(covering, taken[:num_taken])
-        usable = (apart >= MIN_DIFFERENCE).all(axis=1)
-        alike = _missed(covering, covered) < MIN_DIFFERENCE
+        alike = _alike(covering, taken[: kept.sum()], tested[rows], tested[kept]).any(axis=1)
+        alike_here = _alike(covering, covered, tested[rows], tested[rows])
         used = np.zeros(len(rows), dtype=bool)
         for owner in block:
-            chosen = (owners[rows] == owner) & usable & ~alike[:, used].any(axis=1)
+            chosen = (owners[rows] == owner) & ~alike & ~alike_here[:, used].any(axis=1)
             if chosen.sum() >= MIN_FACES:
                 used |= chosen
-        taken[num_taken : num_taken + used.sum()] = covered[used]
-        num_taken += used.sum()
+        taken[kept.sum() : kept.sum() + used.sum()] = covered[used]
         kept[rows[used]] = True
         step()
     return kept
+
+
+def _alike(
+    covering: np.ndarray, covered: np.ndarray, tested: np.ndarray, other_tested: np.ndarray
+) -> np.ndarray:
+    needed = np.where(
+        tested[:, None] == other_tested,
+        np.float32(MIN_DIFFERENCE),
+        np.float32(MIN_TEST_DIFFERENCE),
+    )
+    return _missed(covering, covered) < needed
 
 
 def _ink_and_reach(pictures: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -2,12 +2,13 @@
 
 from typing import Literal
 
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from kshot.backbones.heads import WithHead
 from kshot.config import BatchNormPolicy
-from kshot.episodes import Episodes, concatenate, map_tensors, one_hot
+from kshot.episodes import Episodes, concatenate, one_hot
+from kshot.learners.embedding import embed_pooled
 from kshot.learners.optimization.fast_weights import FastWeightLearner
 from kshot.learners.optimization.update_rules import SGD, Params
 from kshot.learners.task_map import Strategy
@@ -94,17 +95,38 @@ class FineTuning(FastWeightLearner):
         """The joint loss of all support and query examples of all tasks.
 
         Raises:
-            ValueError: in classification, when the episodes do not say their `classes`.
+            ValueError: in classification, when the episodes do not say their `classes`; when the
+                network has fewer outputs than these need.
         """
         examples = concatenate(episodes.support, episodes.query)
         targets = examples.targets
         if self.loss.kind == "classification":
-            if episodes.classes is None:
-                raise ValueError(
-                    "Pre-training tells all training classes apart, so episodes need `classes`: "
-                    "the data set's own class of each column."
-                )
-            targets = targets @ one_hot(episodes.classes, self.num_outputs, targets.dtype)
-        predictions = self.net(map_tensors(lambda tensor: tensor.flatten(0, 1), examples.inputs))
+            targets = self._targets_among_all(targets, episodes.classes)
+        outputs = embed_pooled(self.net, examples.inputs, examples.mask, update_statistics=True)
+        columns = targets.shape[-1]
+        if outputs.shape[-1] < columns:
+            raise ValueError(
+                f"The episodes ask for {columns} numbers and the network has {outputs.shape[-1]} "
+                f"outputs: build it with num_outputs={columns}."
+            )
         mask = None if examples.mask is None else examples.mask.flatten()
+        predictions = outputs[..., :columns].flatten(0, 1)
         return self.loss(predictions, targets.flatten(0, 1), mask)
+
+    def _targets_among_all(
+        self, targets: Float[Tensor, "tasks n way"], classes: Int[Tensor, "tasks way"] | None
+    ) -> Float[Tensor, "tasks n classes"]:
+        """Target rows over all training classes instead of those of the episode."""
+        if classes is None:
+            raise ValueError(
+                "Pre-training tells all training classes apart, so episodes need `classes`: "
+                "the data set's own class of each column."
+            )
+        largest = int(classes.max())
+        if largest >= self.num_outputs:
+            raise ValueError(
+                f"The episodes have class {largest}, counted from 0, and the network has "
+                f"{self.num_outputs} outputs, one for each training class: build it with "
+                f"num_outputs={largest + 1} or more, and train on the training split only."
+            )
+        return targets @ one_hot(classes, self.num_outputs, targets.dtype)

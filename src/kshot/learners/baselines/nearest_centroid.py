@@ -36,6 +36,7 @@ class NearestCentroid(MetaLearner[NearestCentroidState]):
         loss: loss reported for the query.
 
     Example:
+        >>> import torch
         >>> learner = NearestCentroid(nn.Flatten())
         >>> support = Examples(torch.eye(3).view(1, 3, 3), torch.eye(3).view(1, 3, 3))
         >>> state = learner.adapt(support)
@@ -53,7 +54,7 @@ class NearestCentroid(MetaLearner[NearestCentroidState]):
     def adapt(self, support: Examples) -> NearestCentroidState:
         """Average the embeddings of each class."""
         embeddings = self._embed(support.inputs, support.mask)
-        return NearestCentroidState(class_means(embeddings, support.targets))
+        return NearestCentroidState(class_means(embeddings, support.targets, support.mask))
 
     def predict(
         self,

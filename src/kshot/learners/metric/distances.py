@@ -1,19 +1,23 @@
 """Distances and set statistics shared by the metric learners."""
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 __all__ = ["class_means", "squared_distances"]
 
 
 def class_means(
-    embeddings: Float[Tensor, "tasks n dim"], targets: Float[Tensor, "tasks n way"]
+    embeddings: Float[Tensor, "tasks n dim"],
+    targets: Float[Tensor, "tasks n way"],
+    mask: Bool[Tensor, "tasks n"] | None = None,
 ) -> Float[Tensor, "tasks way dim"]:
     """Mean embedding of every class, examples weighted by their class probabilities.
 
-    Unlabelled and padded rows are zero rows of `targets`; a class without examples has mean zero.
+    Unlabelled rows are zero rows of `targets`; a class without examples has mean zero.
     """
+    if mask is not None:
+        targets = targets.masked_fill(~mask.unsqueeze(-1), 0)
     with torch.autocast(embeddings.device.type, enabled=False):
         embeddings, targets = _at_least_float32(embeddings), _at_least_float32(targets)
         totals = targets.transpose(-2, -1) @ embeddings

@@ -47,6 +47,7 @@ class ProtoNet(MetaLearner[ProtoNetState]):
         loss: loss of the query.
 
     Example:
+        >>> import torch
         >>> learner = ProtoNet(nn.Identity())
         >>> support = Examples(torch.eye(3).expand(4, 3, 3), torch.eye(3).expand(4, 3, 3))
         >>> state = learner.adapt(support)
@@ -74,7 +75,7 @@ class ProtoNet(MetaLearner[ProtoNetState]):
         embeddings = embed_support(self.encoder, self.batch_norm, support.inputs, support.mask)
         kept = self.batch_norm in ("support", "support_and_query")
         return ProtoNetState(
-            class_means(embeddings, support.targets),
+            class_means(embeddings, support.targets, support.mask),
             support.inputs if kept else None,
             support.mask if kept else None,
         )
@@ -108,7 +109,7 @@ class ProtoNet(MetaLearner[ProtoNetState]):
             self.encoder, together.inputs, together.mask, update_statistics=True
         )
         support_size = support.targets.shape[1]
-        prototypes = class_means(embeddings[:, :support_size], support.targets)
+        prototypes = class_means(embeddings[:, :support_size], support.targets, support.mask)
         return self.query_loss(
             -squared_distances(embeddings[:, support_size:], prototypes), episodes
         )

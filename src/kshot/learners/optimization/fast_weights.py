@@ -87,9 +87,7 @@ class FastWeightLearner(MetaLearner[FastWeights]):
 
     def adapt(self, support: Examples) -> FastWeights:
         """Take the inner steps on each task's support set."""
-        present = torch.ones_like(support.targets[:, 0], dtype=torch.bool)
-        if self.loss.kind == "classification":
-            present = (support.targets > 0).any(dim=1)
+        present = _present(support, self.loss)
         num_steps = self.num_inner_steps if self.training else self.num_test_steps
         initialization = self.initialization(support.targets.shape[-1])
 
@@ -144,3 +142,13 @@ class FastWeightLearner(MetaLearner[FastWeights]):
                 "or outputs. Give the network more outputs, or draw episodes of a smaller way."
             )
         return outputs[:, :way]
+
+
+def _present(support: Examples, loss: Loss) -> Bool[Tensor, "tasks way"]:
+    """Which columns the support set has examples of; in regression all of them."""
+    labelled = support.targets > 0
+    if loss.kind == "regression":
+        return labelled.new_ones(labelled.shape[0], labelled.shape[2])
+    if support.mask is not None:
+        labelled = labelled & support.mask.unsqueeze(-1)
+    return labelled.any(dim=1)

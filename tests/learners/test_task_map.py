@@ -1,0 +1,77 @@
+"""map_tasks: every strategy gives what a loop over tasks gives."""
+
+from typing import Any, NamedTuple
+
+import pytest
+import torch
+from torch import Tensor
+
+from kshot.episodes import map_tensors
+from kshot.learners.task_map import Strategy, choose_strategy, map_tasks
+
+STRATEGIES: list[dict[str, Any]] = [
+    {},
+    {"strategy": "auto"},
+    {"strategy": "loop"},
+    {"strategy": "vmap"},
+    {"strategy": "vmap", "chunk_size": 1},
+    {"strategy": "vmap", "chunk_size": 3},
+    {"strategy": "vmap", "chunk_size": 99},
+]
+
+
+class Result(NamedTuple):
+    total: Tensor
+    named: dict[str, Tensor]
+
+
+def one_task(inputs: dict[str, Tensor], pair: tuple[Tensor, None], mask: Tensor | None) -> Result:
+    """A function of one task that sees no tasks dimension, and None where None was given."""
+    x, nothing = pair
+    assert nothing is None and x.shape == (4, 2) and inputs["a"].shape == (3,)
+    weight = torch.ones(4, dtype=x.dtype) if mask is None else mask.to(x.dtype)
+    return Result((x.sum(1) * weight).sum(), {"b": inputs["a"] * x.mean(), "same": torch.ones(2)})
+
+
+@pytest.mark.parametrize("options", STRATEGIES, ids=str)
+@pytest.mark.parametrize("masked", [False, True])
+def test_strategies_agree(options: dict[str, Any], masked: bool):
+    torch.manual_seed(0)
+    inputs = {"a": torch.randn(5, 3)}
+    x = torch.randn(5, 4, 2)
+    mask = torch.rand(5, 4) > 0.5 if masked else None
+    result = map_tasks(one_task, inputs, (x, None), mask, **options)
+    assert isinstance(result, Result)
+    for task in range(5):
+        alone = one_task({"a": inputs["a"][task]}, (x[task], None), mask[task] if masked else None)  # pyright: ignore
+        map_tensors(
+            lambda part, whole, task=task: torch.testing.assert_close(whole[task], part),
+            alone,
+            result,
+        )
+    assert result.named["same"].shape == (5, 2), "what does not depend on the task is repeated"
+
+
+@pytest.mark.parametrize("strategy", ["vmap", "loop"])
+def test_gradients_flow_through(strategy: Strategy):
+    weight = torch.tensor([2.0, 3.0], requires_grad=True)
+    x = torch.tensor([[1.0, 2.0], [3.0, 4.0]], requires_grad=True)
+    result = map_tasks(lambda x: (weight * x).square().sum(), x, strategy=strategy)
+    gradients = torch.autograd.grad(result.sum(), (weight, x))
+    torch.testing.assert_close(gradients[0], 2 * weight.detach() * x.detach().square().sum(0))
+    torch.testing.assert_close(gradients[1], 2 * weight.detach() ** 2 * x.detach())
+
+
+@pytest.mark.parametrize("strategy", ["vmap", "loop"])
+def test_one_task_is_a_batch_of_one(strategy: Strategy):
+    assert map_tasks(lambda x: x + 1, torch.zeros(1, 3), strategy=strategy).shape == (1, 3)
+
+
+def test_random_numbers_differ_between_tasks():
+    torch.manual_seed(0)
+    drawn = map_tasks(lambda x: x + torch.rand_like(x), torch.zeros(3, 2), strategy="vmap")
+    assert drawn.unique().numel() == 6
+
+
+def test_auto_stands_for_a_strategy():
+    assert choose_strategy([torch.zeros(3, 2)]) in ("vmap", "loop")
