@@ -126,8 +126,9 @@ def test_running_statistics_are_written_only_by_the_meta_loss_in_training(
 
     before = statistics()
     for training in (True, False):
-        learner.train(training)
-        learner.predict(learner.adapt(pictures.support), pictures.query.inputs)
+        state = learner.train(training).adapt(pictures.support)
+        learner.predict(state, pictures.query.inputs)
+        assert (state.support_inputs is not None) == policy.startswith("support")
         assert same(statistics(), before)
     learner.eval()(pictures)
     assert same(statistics(), before)

@@ -259,6 +259,14 @@ def test_policies_are_of_networks_with_batch_norm():
     assert MAML(net).transductive and not MAML(net, batch_norm="support").transductive
 
 
+def test_the_support_set_is_kept_only_for_policies_that_read_it(vectors: Episodes):
+    for policy in ("running", "batch", "support", "support_and_query"):
+        net = nn.Sequential(nn.Linear(4, 3), BatchNorm(3)).double()
+        state = MAML(net, batch_norm=policy).adapt(vectors.support)
+        assert (state.support_inputs is not None) == policy.startswith("support")
+    assert MAML(curved(), batch_norm="support").adapt(vectors.support).support_inputs is None
+
+
 def test_inputs_may_be_a_dictionary(vectors: Episodes):
     class Sum(nn.Module):
         def __init__(self, net: nn.Module) -> None:
