@@ -119,3 +119,8 @@ def test_moving_changes_only_floating_tensors():
     assert moved.support.inputs["tokens"].dtype == torch.long
     assert moved.support.mask is not None and moved.support.mask.dtype == torch.bool
     assert same(episodes.to("cpu"), episodes)
+
+
+def test_a_label_beyond_the_way_is_refused():
+    with pytest.raises(ValueError, match="below way = 3, and one is 3"):
+        one_hot(torch.tensor([0, 3]), 3)

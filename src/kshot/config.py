@@ -26,6 +26,7 @@ __all__ = [
     "TrainingConfig",
     "bounds",
     "call_with_options",
+    "convert",
     "load_recipe",
     "nearest",
     "option_types",
@@ -214,7 +215,7 @@ def call_with_options(
     for key, value in options.items():
         if key not in hints:
             raise ValueError(f"Unknown option {key!r} of {what}.{nearest(key, hints)}")
-        converted[key] = _convert(value, hints[key], f"Option {key!r} of {what}")
+        converted[key] = convert(value, hints[key], f"Option {key!r} of {what}")
     return function(*arguments, **converted)
 
 
@@ -300,7 +301,7 @@ def _parse_table(table: Mapping[str, Any], base: Table, where: str) -> Table:
     for key, value in table.items():
         if key not in hints:
             raise ValueError(f"Unknown key {key!r} in {where}.{nearest(key, hints)}")
-        changes[key] = _convert(value, hints[key], f"{key} in {where}")
+        changes[key] = convert(value, hints[key], f"{key} in {where}")
     return dataclasses.replace(base, **changes)  # pyright: ignore[reportArgumentType]
 
 
@@ -311,12 +312,12 @@ def _convert_row(row: Any, where: str) -> Published:
     return Published(**row)
 
 
-def _convert(value: Any, hint: Any, where: str) -> Any:
+def convert(value: Any, hint: Any, where: str) -> Any:
     """A TOML or JSON value as the type of a field: lists become tuples, int serves as float."""
     if get_origin(hint) in (Union, UnionType):
         for option in get_args(hint):
             try:
-                return _convert(value, option, where)
+                return convert(value, option, where)
             except ValueError:
                 continue
     elif get_origin(hint) is Literal:
@@ -325,7 +326,7 @@ def _convert(value: Any, hint: Any, where: str) -> Any:
     elif get_origin(hint) is tuple:
         items = get_args(hint)
         if isinstance(value, list | tuple) and (items[-1] is ... or len(value) == len(items)):
-            return tuple(_convert(item, items[0], where) for item in value)
+            return tuple(convert(item, items[0], where) for item in value)
     elif hint is Path and isinstance(value, str):
         return Path(value)
     elif hint is type(None) and value is None:

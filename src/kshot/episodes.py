@@ -88,7 +88,13 @@ def map_tensors(function: Callable[..., Any], *trees: Any) -> Any:
 def one_hot(
     labels: Int[Tensor, "*tasks n"], way: int, dtype: torch.dtype = torch.float32
 ) -> Float[Tensor, "*tasks n way"]:
-    """Target rows of integer labels in 0 .. way - 1; -1 gives a zero row (unlabelled)."""
+    """Target rows of integer labels in 0 .. way - 1; -1 gives a zero row (unlabelled).
+
+    Raises:
+        ValueError: for a label of `way` or more, on a CPU (a GPU would have to be waited for).
+    """
+    if labels.device.type == "cpu" and labels.numel() and int(labels.max()) >= way:
+        raise ValueError(f"Labels must be below way = {way}, and one is {int(labels.max())}.")
     return (labels.unsqueeze(-1) == torch.arange(way, device=labels.device)).to(dtype)
 
 

@@ -6,12 +6,13 @@ import pytest
 import torch
 from torch import Tensor
 
+from kshot.backbones.conv4 import Conv4
+from kshot.backbones.mlp import MLP
 from kshot.episodes import map_tensors
-from kshot.learners.task_map import Strategy, choose_strategy, map_tasks
+from kshot.learners.task_map import Strategy, choose_strategy, forward_flops, map_tasks
 
 STRATEGIES: list[dict[str, Any]] = [
     {},
-    {"strategy": "auto"},
     {"strategy": "loop"},
     {"strategy": "vmap"},
     {"strategy": "vmap", "chunk_size": 1},
@@ -73,5 +74,21 @@ def test_random_numbers_differ_between_tasks():
     assert drawn.unique().numel() == 6
 
 
-def test_auto_stands_for_a_strategy():
-    assert choose_strategy([torch.zeros(3, 2)]) in ("vmap", "loop")
+def test_auto_takes_vmap_for_small_tasks_and_a_loop_for_large_ones():
+    strided, pooled = Conv4((1, 28, 28), strided=True), Conv4((1, 28, 28))
+    one_shot, fifteen = torch.zeros(5, 1, 28, 28), torch.zeros(75, 1, 28, 28)
+    assert choose_strategy(forward_flops(strided, one_shot)) == "vmap"
+    assert choose_strategy(forward_flops(strided, fifteen)) == "loop"
+    assert choose_strategy(forward_flops(pooled, fifteen)) == "loop"
+    assert choose_strategy(forward_flops(MLP((1,)), torch.zeros(100, 1))) == "vmap"
+
+
+def test_counting_operations_changes_nothing():
+    network = Conv4((1, 28, 28), hidden=2).train()
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    # 3x3 convolutions over 1 and 2 channels, two operations for each multiplication and addition.
+    assert forward_flops(network, torch.zeros(1, 1, 28, 28)) == 2 * 9 * 2 * (
+        28 * 28 + 2 * (14 * 14 + 7 * 7 + 3 * 3)
+    )
+    assert network.training
+    assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())

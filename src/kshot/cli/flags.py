@@ -8,7 +8,7 @@ from typing import Annotated, Any, TypeVar
 import tyro
 
 from kshot.backbones.registry import BACKBONES
-from kshot.config import Choice, RunConfig, nearest, option_types
+from kshot.config import Choice, RunConfig, convert, nearest, option_types
 from kshot.data.sources import DATASETS
 from kshot.learners.registry import LEARNERS
 
@@ -93,10 +93,11 @@ def _options(choice: Choice, registry: Mapping[str, Any]) -> Any:
     signature = inspect.signature(constructor).parameters
     fields = []
     for name, kind in option_types(constructor).items():
-        default = values.pop(name, signature[name].default)
-        if default is inspect.Parameter.empty:
+        default = signature[name].default
+        if name in values:
+            default = convert(values.pop(name), kind, f"Option {name!r} of {choice.name!r}")
+        elif default is inspect.Parameter.empty:
             default = tyro.MISSING
-        default = tuple(default) if isinstance(default, list) else default
         fields.append((name, kind, dataclasses.field(default=default)))
     if values:
         wrong = next(iter(values))

@@ -9,6 +9,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from kshot.config import EpisodeConfig, RunConfig
 from kshot.evaluation.evaluate import Evaluation
 
@@ -78,7 +80,7 @@ def result_row(
     }
     if not classified:
         row["mean_squared_error"] = mean
-        row["median_squared_error"] = float(sorted(evaluation.scores)[n // 2])
+        row["median_squared_error"] = float(np.median(evaluation.scores))
     return row
 
 

@@ -2,7 +2,7 @@
 
 from abc import abstractmethod
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from jaxtyping import Bool, Float
@@ -15,11 +15,11 @@ from kshot.backbones.normalization import (
     has_batch_norm,
 )
 from kshot.config import BatchNormPolicy
-from kshot.episodes import Examples, Inputs
+from kshot.episodes import Examples, Inputs, map_tensors
 from kshot.learner import MetaLearner
 from kshot.learners.optimization.inner_loop import inner_loop
 from kshot.learners.optimization.update_rules import Params, UpdateRule
-from kshot.learners.task_map import Strategy, map_tasks
+from kshot.learners.task_map import Strategy, choose_strategy, forward_flops, map_tasks
 from kshot.losses import Loss, mask_absent
 
 __all__ = ["FastWeightLearner", "FastWeights"]
@@ -80,6 +80,7 @@ class FastWeightLearner(MetaLearner[FastWeights]):
         self.first_order = first_order
         self.strategy: Strategy = strategy
         self.chunk_size = chunk_size
+        self._flops: dict[tuple[torch.Size, ...], int] = {}  # of one task, by the inputs' shapes
 
     @abstractmethod
     def initialization(self, way: int) -> Params:
@@ -105,7 +106,7 @@ class FastWeightLearner(MetaLearner[FastWeights]):
                 support_loss, initialization, self.rule, num_steps, first_order=self.first_order
             )[-1]
 
-        params = self._map_tasks(adapt_one_task, support, present)
+        params = self._map_tasks(adapt_one_task, support.inputs, support, present)
         kept = self.batch_norm in ("support", "support_and_query")
         return FastWeights(
             params, present, support.inputs if kept else None, support.mask if kept else None
@@ -126,12 +127,23 @@ class FastWeightLearner(MetaLearner[FastWeights]):
                 state.support_mask,
             )
 
-        return self._map_tasks(predict_one_task, state, inputs, mask)
+        return self._map_tasks(predict_one_task, inputs, state, inputs, mask)
 
-    def _map_tasks(self, function: Callable[..., Any], *trees: Any) -> Any:
-        return map_tasks(
-            function, *trees, strategy=self.strategy, chunk_size=self.chunk_size or None
-        )
+    def _map_tasks(self, function: Callable[..., Any], inputs: Inputs, *trees: Any) -> Any:
+        strategy = self._choose(inputs) if self.strategy == "auto" else self.strategy
+        return map_tasks(function, *trees, strategy=strategy, chunk_size=self.chunk_size or None)
+
+    def _choose(self, inputs: Inputs) -> Literal["vmap", "loop"]:
+        """The strategy for tasks of some inputs (tasks, n, *shape)."""
+        leaves: list[Tensor] = []
+        map_tensors(leaves.append, inputs)
+        if leaves[0].device.type != "cpu" or not len(leaves[0]) or torch.compiler.is_compiling():
+            return "vmap"
+        shapes = tuple(leaf.shape[1:] for leaf in leaves)
+        if shapes not in self._flops:
+            one_task = map_tensors(lambda leaf: leaf[0], inputs)
+            self._flops[shapes] = forward_flops(self.net, one_task)
+        return choose_strategy(self._flops[shapes])
 
     def _outputs(self, params: Params, inputs: Inputs, way: int) -> Float[Tensor, "n way"]:
         outputs = torch.func.functional_call(self.net, params, (inputs,))

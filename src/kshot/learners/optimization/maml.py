@@ -33,7 +33,7 @@ class MAML(FastWeightLearner):
         num_test_steps: inner steps in evaluation mode; None takes `num_inner_steps`.
         first_order: drop second derivatives (FOMAML).
         batch_norm: where BatchNorm statistics come from. "batch", as in the paper's code, is
-            transductive: queries share them.
+            transductive: queries share them. "running" reads the averages a network came with.
         strategy: compute tasks by vmap or in a loop; "auto" chooses by size.
         chunk_size: tasks vectorized at once, which bounds memory; 0 means all.
         rule: how gradients move parameters, instead of gradient descent by `inner_lr`.
