@@ -39,7 +39,7 @@ format: .venv/dev ## Mend style
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
-bench: .venv/benchmark ## Measure speed and memory beside other libraries
+bench: .venv/benchmark ## Measure speed, memory and exactness
 	$(BIN)/python -m benchmarks
 
 wheel: .venv/dev ## Build the wheel into dist
@@ -62,7 +62,7 @@ clean: ## Remove the environment, caches and builds; runs stay
 	@touch .venv/kshot $@
 
 .venv/benchmark: pyproject.toml constraints.txt | $(BIN)/python
-	@echo "Installing kshot and the libraries it is compared with into .venv."
+	@echo "Installing kshot and what benchmarks need into .venv."
 	@$(PIP_INSTALL) -e '.[benchmark]'
 	@touch .venv/kshot $@
 

@@ -21,7 +21,7 @@ META_BATCH = 32
 
 
 def main() -> None:
-    """Measure and write results/benchmarks/sampling.json; needs Omniglot, see docs."""
+    """Measure and write results/benchmarks/sampling.json; needs Omniglot in KSHOT_DATA."""
     torch.set_num_threads(1)
     before = _memory()
     data = omniglot(protocol="vinyals")
@@ -42,7 +42,7 @@ def main() -> None:
             META_BATCH / peer,
             "Pillow, per sample",
             "episodes/s",
-            seconds_ratio=ratio,
+            pairwise_ratio=256 / META_BATCH / ratio,
         ),
         benchmark_row(
             "all of Omniglot with rotations, resident memory added",
@@ -61,6 +61,8 @@ def _memory() -> float:
 
 def _unpacked(folder: Path) -> dict[str, list[Path]]:
     """The official archives' pictures as files, by class."""
+    if "KSHOT_DATA" not in os.environ:
+        raise SystemExit("Set KSHOT_DATA to a folder that has omniglot/images_background.zip.")
     source = Path(os.environ["KSHOT_DATA"]) / "omniglot"
     files = defaultdict(list)
     for part in ("images_background", "images_evaluation"):

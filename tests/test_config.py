@@ -74,7 +74,7 @@ def test_a_recipe_changes_only_what_it_names(tmp_path):
 
 
 def test_a_wrong_published_row_is_refused():
-    with pytest.raises(ValueError, match="exactly the keys"):
+    with pytest.raises(ValueError, match="needs the keys"):
         parse_run({"published": [{"way": 5}]})
 
 

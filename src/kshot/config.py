@@ -31,6 +31,7 @@ __all__ = [
     "nearest",
     "option_types",
     "parse_run",
+    "unwrapped",
 ]
 
 BatchNormPolicy = Literal["running", "batch", "support", "support_and_query", "none"]
@@ -133,6 +134,12 @@ class TrainingConfig:
         for name in ("iterations", "meta_batch_size", "validate_every", "checkpoint_every"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}.")
+        if self.halve_every < 1 or self.clip_norm < 0 or self.validation_episodes == 1:
+            raise ValueError(
+                "halve_every must be at least 1, clip_norm at least 0, validation_episodes 0 or at "
+                f"least 2; they are {self.halve_every}, {self.clip_norm} and "
+                f"{self.validation_episodes}."
+            )
 
 
 @dataclass(frozen=True)
@@ -171,12 +178,16 @@ class Published:
         shot: Support examples a class.
         accuracy: The figure, as a fraction.
         where: Where it stands.
+        query_shot: Query examples a class it was measured with; None stands beside any.
+        batch_norm: BatchNorm policy it was measured under; None stands beside any.
     """
 
     way: int
     shot: int
     accuracy: float
     where: str
+    query_shot: int | None = None
+    batch_norm: str | None = None
 
 
 @dataclass(frozen=True)
@@ -224,12 +235,12 @@ def option_types(function: Callable[..., Any]) -> dict[str, Any]:
 
     Parameters that a `functools.partial` has fixed are not options.
     """
-    parameters = inspect.signature(function).parameters.values()
     fixed: set[str] = set()
-    owner = function
-    while isinstance(owner, functools.partial):
-        fixed |= set(owner.keywords)
-        owner = owner.func
+    owner = unwrapped(function)
+    while isinstance(function, functools.partial):
+        fixed |= set(function.keywords)
+        function = function.func
+    parameters = inspect.signature(owner).parameters.values()
     hints = get_type_hints(owner.__init__ if inspect.isclass(owner) else owner)
     return {
         parameter.name: hints[parameter.name]
@@ -238,6 +249,13 @@ def option_types(function: Callable[..., Any]) -> dict[str, Any]:
         and parameter.name not in fixed
         and _is_plain(hints[parameter.name])
     }
+
+
+def unwrapped(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The class or function inside any number of `functools.partial`."""
+    while isinstance(function, functools.partial):
+        function = function.func
+    return function
 
 
 def _is_plain(hint: Any) -> bool:
@@ -307,8 +325,12 @@ def _parse_table(table: Mapping[str, Any], base: Table, where: str) -> Table:
 
 def _convert_row(row: Any, where: str) -> Published:
     names = [part.name for part in dataclasses.fields(Published)]
-    if not isinstance(row, Mapping) or sorted(row) != sorted(names):
-        raise ValueError(f"{where} needs exactly the keys {', '.join(names)}, not {row!r}.")
+    needed = {"way", "shot", "accuracy", "where"}
+    if not isinstance(row, Mapping) or not needed <= set(row) <= set(names):
+        raise ValueError(
+            f"{where} needs the keys {', '.join(sorted(needed))} and may have "
+            f"{', '.join(sorted(set(names) - needed))}; it is {row!r}."
+        )
     return Published(**row)
 
 

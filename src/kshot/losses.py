@@ -57,8 +57,7 @@ def mask_absent(
 ) -> Float[Tensor, "*tasks m way"]:
     """Logits with the columns of absent classes at the lowest finite value.
 
-    The one place where padded columns are taken out: the loss, the metric and `predict_proba`
-    all read logits through it.
+    The one place where padded columns are taken out: losses and metrics read logits through it.
     """
     if present is None:
         return logits

@@ -17,10 +17,13 @@ PROVENANCE = {"command": "kshot train", "recipe": None, "versions": {}, "git": N
 def row(metric="accuracy", way=5, **changes):
     scores = np.array([0.5, 0.7, 0.9, 0.7])
     config = RunConfig(
-        learner=Choice("protonet"), published=(Published(5, 1, 0.988, "table 1"),), **changes
+        learner=Choice("protonet"),
+        published=changes.pop("published", (Published(5, 1, 0.988, "table 1"),)),
+        **changes,
     )
     return result_row(
         config,
+        config.evaluation,
         Evaluation(scores, metric, "running", False),
         EpisodeConfig(way=way),
         learner="protonet",
@@ -37,6 +40,8 @@ def test_a_row_has_the_mean_and_its_interval():
     assert 0.2 < made["ci95"] < 0.3
     assert made["published"] == {"accuracy": 0.988, "where": "table 1"}
     assert row(way=20)["published"] is None
+    for unlike in (Published(5, 1, 0.9, "", query_shot=1), Published(5, 1, 0.9, "", None, "batch")):
+        assert row(published=(unlike,))["published"] is None
 
 
 def test_a_regression_row_has_errors_and_no_accuracy():
@@ -45,11 +50,13 @@ def test_a_regression_row_has_errors_and_no_accuracy():
     assert made["mean_squared_error"] == 0.7 and abs(made["median_squared_error"] - 0.7) < 1e-12
 
 
-def test_rows_of_the_same_seed_are_replaced_and_others_stay(tmp_path):
+def test_rows_of_the_same_measurement_are_replaced_and_others_stay(tmp_path):
     path = tmp_path / "glyphs" / "protonet.json"
-    merge_results(path, [{"seed": 0, "accuracy": 0.1}, {"seed": 1, "accuracy": 0.2}])
-    merge_results(path, [{"seed": 0, "accuracy": 0.3}])
-    assert sorted((r["seed"], r["accuracy"]) for r in read_results(path)) == [(0, 0.3), (1, 0.2)]
+    first = {"seed": 0, "way": 5, "accuracy": 0.1}
+    merge_results(path, [first, {**first, "seed": 1}, {**first, "way": 20}])
+    merge_results(path, [{**first, "accuracy": 0.3}])
+    found = sorted((row["seed"], row["way"], row["accuracy"]) for row in read_results(path))
+    assert found == [(0, 5, 0.3), (0, 20, 0.1), (1, 5, 0.1)]
     assert read_results(tmp_path / "absent.json") == []
 
 

@@ -109,6 +109,7 @@ class SplitAffine(nn.Module):
         self.weight = weight
         self.bias = bias
         self.channel_dim = channel_dim
+        self.eps = getattr(normalize, "eps", 0.0)  # read by nn.TransformerEncoderLayer
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalize, scale, shift."""

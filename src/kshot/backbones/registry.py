@@ -1,7 +1,7 @@
 """The registry of backbones: name -> constructor and one line, read by CLI, tests and docs."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from torch import nn
@@ -17,21 +17,29 @@ __all__ = ["BACKBONES", "BackboneRow", "build_backbone"]
 
 @dataclass(frozen=True)
 class BackboneRow:
-    """A backbone: its constructor takes `input_shape` and gives a module with `embedding_dim`."""
+    """A backbone: its constructor takes `input_shape` and gives a module with `embedding_dim`.
+
+    Attributes:
+        constructor: the class.
+        summary: what it is, on one line.
+        presets: options that make it what its name says.
+        pictures: whether it reads pictures (channels, height, width) only.
+    """
 
     constructor: Callable[..., nn.Module]
     summary: str
-    presets: Mapping[str, Any]
+    presets: Mapping[str, Any] = field(default_factory=dict)
+    pictures: bool = False
 
 
 BACKBONES: dict[str, BackboneRow] = {
-    "conv4": BackboneRow(Conv4, "four pooled convolution blocks, 64 channels", {}),
+    "conv4": BackboneRow(Conv4, "four pooled convolution blocks, 64 channels", pictures=True),
     "conv4_strided": BackboneRow(
-        Conv4, "four strided convolution blocks, 64 channels", {"strided": True}
+        Conv4, "four strided convolution blocks, 64 channels", {"strided": True}, pictures=True
     ),
-    "resnet12": BackboneRow(ResNet12, "four residual blocks, mean over space", {}),
-    "mlp": BackboneRow(MLP, "fully connected layers", {}),
-    "flatten": BackboneRow(Flatten, "the inputs themselves, flattened to a vector", {}),
+    "resnet12": BackboneRow(ResNet12, "four residual blocks, mean over space", pictures=True),
+    "mlp": BackboneRow(MLP, "fully connected layers"),
+    "flatten": BackboneRow(Flatten, "the inputs themselves, flattened to a vector"),
 }
 """Every backbone, by the name that the command line and recipes use."""
 
@@ -45,6 +53,11 @@ def build_backbone(choice: Choice, input_shape: tuple[int, ...]) -> nn.Module:
     if choice.name not in BACKBONES:
         raise ValueError(f"Unknown backbone {choice.name!r}.{nearest(choice.name, BACKBONES)}")
     row = BACKBONES[choice.name]
+    if row.pictures and len(input_shape) != 3:
+        raise ValueError(
+            f"Backbone {choice.name!r} needs pictures (channels, height, width), and the inputs "
+            f"are {input_shape}. Choose another, such as mlp."
+        )
     return call_with_options(
         row.constructor, {**row.presets, **choice.options}, f"backbone {choice.name!r}", input_shape
     )

@@ -8,7 +8,7 @@ from typing import Annotated, Any, TypeVar
 import tyro
 
 from kshot.backbones.registry import BACKBONES
-from kshot.config import Choice, RunConfig, convert, nearest, option_types
+from kshot.config import Choice, RunConfig, convert, nearest, option_types, unwrapped
 from kshot.data.sources import DATASETS
 from kshot.learners.registry import LEARNERS
 
@@ -79,7 +79,8 @@ def _choose_rows(base: RunConfig, arguments: list[str]) -> tuple[RunConfig, list
                 raise ValueError(f"{flag} needs a name, not {name!r}.{nearest(name, registry)}")
             del arguments[place : place + 2]
             if name != getattr(base, part).name:
-                base = dataclasses.replace(base, **{part: Choice(name)})
+                # Published figures are of the recipe's own data and learner.
+                base = dataclasses.replace(base, **{part: Choice(name)}, published=())
     return base, arguments
 
 
@@ -104,5 +105,5 @@ def _options(choice: Choice, registry: Mapping[str, Any]) -> Any:
         known = [field[0] for field in fields]
         raise ValueError(f"Unknown option {wrong!r} of {choice.name!r}.{nearest(wrong, known)}")
     kind = dataclasses.make_dataclass(choice.name, fields, kw_only=True, frozen=True)
-    kind.__doc__ = constructor.__doc__
+    kind.__doc__ = inspect.getdoc(unwrapped(constructor))
     return kind()

@@ -16,6 +16,7 @@ from kshot.evaluation.results import merge_results
 from kshot.learners.registry import LEARNERS
 from kshot.training.run import (
     build_run,
+    check_run,
     create_folder,
     evaluate_run,
     load_run,
@@ -40,7 +41,7 @@ class Output:
     Attributes:
         out: Folder of the run; none given makes a new one under runs/.
         resume: Folder of an interrupted run to continue; the rest is read from it.
-        results: Also write the rows to RESULTS/DATA/RECIPE.json.
+        results: Also write the rows to RESULTS/<data>/<recipe>.json.
         json: Print the rows as JSON instead of a table.
     """
 
@@ -56,6 +57,7 @@ def main(arguments: list[str]) -> int:
     first_process = os.environ.get("RANK", "0") == "0"
     folder = output.resume or output.out or _new_folder(config)
     run = build_run(config)
+    check_run(run)
     if output.resume is None and first_process:
         create_folder(folder, config, shlex.join(["kshot", "train", *arguments]), recipe)
     try:
@@ -68,8 +70,10 @@ def main(arguments: list[str]) -> int:
     rows = [row for row, _ in scored]
     merge_results(folder / "results.json", rows)
     if output.results is not None:
-        name = Path(recipe).stem if recipe else config.learner.name
-        merge_results(output.results / config.data.name / f"{name}.json", rows)
+        # recipes/omniglot/maml.toml gives results/omniglot/maml.json.
+        place = Path(recipe) if recipe else Path(config.data.name, config.learner.name)
+        name = Path(*place.parts[-2:]).with_suffix(".json")
+        merge_results(output.results / name, rows)
     figures = write_figures(run, folder)
     if output.json:
         print(json.dumps(rows, indent=2))
@@ -92,7 +96,9 @@ def parse(arguments: list[str]) -> tuple[RunConfig, str | None, Output]:
     base = RunConfig(learner=Choice(target)) if path is None else load_recipe(path)
     config, output = parse_flags(rest, base, Output, program="kshot train", description=DESCRIPTION)
     if output.resume is None:
-        return config, _recipe_name(path), output
+        parts = ("data", "backbone", "learner")
+        same = all(getattr(config, part).name == getattr(base, part).name for part in parts)
+        return config, _recipe_name(path) if same else None, output
     described = read_description(output.resume)
     return parse_run(described["config"]), described["recipe"], output
 

@@ -64,12 +64,14 @@ def evaluate(
         batch_episodes: episodes computed at once, which the scores do not depend on; 0 takes as
             many as make about 400 examples, since larger batches leave a CPU's caches.
         batch_norm: policy to evaluate under; None keeps the learner's own.
-        device: where to compute; None leaves episodes where the learner's parameters are.
+        device: where to compute, the learner moves there; None computes where it is.
         on_batch: called with the number of episodes done after each batch.
     """
     if num_episodes < 2:
         raise ValueError(f"An evaluation needs at least 2 episodes, not {num_episodes}.")
-    place = device or next((p.device for p in learner.parameters()), torch.device("cpu"))
+    if device is not None:
+        learner.to(device)
+    place = next((p.device for p in learner.parameters()), torch.device(device or "cpu"))
     dtype = next((p.dtype for p in learner.parameters()), None)
     scores: list[np.ndarray] = []
     batch_episodes = batch_episodes or _fitting_batch(sampler.sample([0]))

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from kshot.config import EpisodeConfig, RunConfig
+from kshot.config import EpisodeConfig, EvaluationConfig, RunConfig
 from kshot.evaluation.evaluate import Evaluation
 
 __all__ = ["git_revision", "machine", "merge_results", "read_results", "result_row", "versions"]
@@ -21,6 +21,7 @@ Row = dict[str, Any]
 
 def result_row(
     config: RunConfig,
+    wanted: EvaluationConfig,
     evaluation: Evaluation,
     episode: EpisodeConfig,
     *,
@@ -34,6 +35,7 @@ def result_row(
 
     Args:
         config: the run the number belongs to.
+        wanted: what was asked for: split and seed of the episodes.
         evaluation: its scores.
         episode: way, shot and query_shot they were scored at.
         learner: registry name of what was scored.
@@ -48,19 +50,14 @@ def result_row(
     """
     mean, half_width, n = evaluation.interval
     classified = evaluation.metric == "accuracy"
-    published = next(
-        (
-            {"accuracy": row.accuracy, "where": row.where}
-            for row in config.published
-            if learner == config.learner.name and (row.way, row.shot) == (episode.way, episode.shot)
-        ),
-        None,
-    )
+    published = None
+    if learner == config.learner.name and wanted.split == "test":
+        published = _published(config, evaluation, episode)
     row: Row = {
         "learner": learner,
         "data": config.data.name,
         "protocol": protocol,
-        "split": config.evaluation.split,
+        "split": wanted.split,
         "train_split": config.training.split,
         "within": episode.within,
         "backbone": backbone,
@@ -73,7 +70,7 @@ def result_row(
         "batch_norm": evaluation.batch_norm,
         "transductive": evaluation.transductive,
         "seed": config.training.seed,
-        "evaluation_seed": config.evaluation.seed,
+        "evaluation_seed": wanted.seed,
         **training,
         **provenance,
         "published": published,
@@ -85,11 +82,11 @@ def result_row(
 
 
 def merge_results(path: Path, rows: Sequence[Row]) -> None:
-    """Write rows to a results file; rows that other seeds left there stay."""
-    seeds = {row["seed"] for row in rows}
-    kept = [row for row in read_results(path) if row["seed"] not in seeds]
+    """Write rows to a results file; a row there stays unless one of these measures the same."""
+    new = {_identity(row) for row in rows}
+    kept = [row for row in read_results(path) if _identity(row) not in new]
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial")
+    partial = path.with_suffix(f".partial{os.getpid()}")
     partial.write_text(json.dumps([*kept, *rows], indent=2) + "\n", encoding="utf-8")
     os.replace(partial, path)
 
@@ -132,6 +129,31 @@ def machine() -> str:
                 model = line.split(":", 1)[1].strip()
                 break
     return f"{model}, {os.cpu_count()} cores, {platform.system()}"
+
+
+def _published(
+    config: RunConfig, evaluation: Evaluation, episode: EpisodeConfig
+) -> dict[str, Any] | None:
+    """The paper's figure that was measured in the same way, if there is one."""
+    for row in config.published:
+        if (
+            (row.way, row.shot) == (episode.way, episode.shot)
+            and row.query_shot in (None, episode.query_shot)
+            and row.batch_norm in (None, evaluation.batch_norm)
+        ):
+            return {"accuracy": row.accuracy, "where": row.where}
+    return None
+
+
+def _identity(row: Row) -> tuple[Any, ...]:
+    """What makes two rows measurements of the same thing."""
+    return tuple(row.get(key) for key in _IDENTITY)
+
+
+_IDENTITY = (
+    *("learner", "backbone", "data", "protocol", "split", "train_split", "within"),
+    *("way", "shot", "query_shot", "batch_norm", "seed", "evaluation_seed", "recipe"),
+)
 
 
 def _git(folder: Path, *arguments: str) -> str:

@@ -67,6 +67,8 @@ def process_group(device: torch.device) -> Iterator[Processes]:
     if count == 1:
         yield Processes()
         return
+    if device.type == "cuda":
+        torch.cuda.set_device(device)  # nccl exchanges objects through the current GPU
     owned = not dist.is_initialized()
     if owned:
         dist.init_process_group("nccl" if device.type == "cuda" else "gloo")

@@ -12,6 +12,7 @@ import torch
 
 from kshot.backbones.heads import Flatten
 from kshot.config import EpisodeConfig, EvaluationConfig, RunConfig, bounds, parse_run
+from kshot.data.sampler import Sampler
 from kshot.data.sources import load_data
 from kshot.data.splits import TaskSource
 from kshot.evaluation.evaluate import Evaluation, evaluate
@@ -24,9 +25,18 @@ from kshot.training.checkpoint import (
     CheckpointFolder,
     load_weights,
 )
-from kshot.training.trainer import TrainingState, meta_train
+from kshot.training.trainer import TrainingState, choose_device, meta_train
 
-__all__ = ["Run", "Scored", "build_run", "create_folder", "evaluate_run", "load_run", "train_run"]
+__all__ = [
+    "Run",
+    "Scored",
+    "build_run",
+    "check_run",
+    "create_folder",
+    "evaluate_run",
+    "load_run",
+    "train_run",
+]
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,24 +107,36 @@ def create_folder(folder: Path, config: RunConfig, command: str, recipe: str | N
 
 def train_run(run: Run, folder: Path, *, resume: bool = False, quiet: bool = False) -> Run:
     """Train a run's learner; a learner without meta-parameters is returned as it is."""
-    config, training = run.config, run.config.training
+    config = run.config
     if not learner_row(config.learner.name).meta_trained:
         return run
-    sampler = run.source.sampler(training.split, config.episodes, training.seed)
-    validation = None
-    if training.validation_episodes and run.source.has_split("val") and training.split == "train":
-        validation = run.source.sampler("val", config.validation, training.seed)
     state = meta_train(
         run.learner,
-        sampler,
-        training,
-        validation=validation,
+        _training_sampler(run),
+        config.training,
+        validation=_validation_sampler(run),
         folder=folder,
         name=config.learner.name,
         resume=resume,
         quiet=quiet,
     )
     return Run(config, run.source, run.learner, state)
+
+
+def check_run(run: Run) -> None:
+    """Draw one episode of everything a run will need, so that it cannot fail after training.
+
+    Raises:
+        ValueError: when a split has too few classes, or a class too few examples.
+    """
+    config = run.config
+    if learner_row(config.learner.name).meta_trained:
+        _training_sampler(run).sample([0])
+        validation = _validation_sampler(run)
+        if validation is not None:
+            validation.sample([0])
+    for episode, _ in _conditions(config.evaluation, run.source.kind):
+        run.source.sampler(config.evaluation.split, episode, config.evaluation.seed).sample([0])
 
 
 def load_run(folder: Path) -> Run:
@@ -132,7 +154,9 @@ def load_run(folder: Path) -> Run:
     state = TrainingState(**checkpoint.state["training"])
     best = checkpoints.load_best()
     load_weights(run.learner, best or checkpoint, config.learner.name, path)
-    return Run(config, run.source, run.learner.eval(), state)
+    dtype = torch.float64 if config.training.precision == "float64" else torch.float32
+    learner = run.learner.to(choose_device(config.training.device), dtype).eval()
+    return Run(config, run.source, learner, state)
 
 
 def read_description(folder: Path) -> dict[str, Any]:
@@ -200,6 +224,7 @@ def evaluate_run(
             )
             row = result_row(
                 run.config,
+                wanted,
                 result,
                 episode,
                 learner=name,
@@ -212,6 +237,21 @@ def evaluate_run(
             if on_row:
                 on_row(scored[-1])
     return scored
+
+
+def _training_sampler(run: Run) -> Sampler:
+    training = run.config.training
+    return run.source.sampler(training.split, run.config.episodes, training.seed)
+
+
+def _validation_sampler(run: Run) -> Sampler | None:
+    """None when there is no validation split, or it is trained on."""
+    training = run.config.training
+    if training.split != "train" or not run.source.has_split("val"):
+        return None
+    if not training.validation_episodes:
+        return None
+    return run.source.sampler("val", run.config.validation, training.seed)
 
 
 def _conditions(wanted: EvaluationConfig, kind: str) -> Iterator[tuple[EpisodeConfig, Any]]:

@@ -113,6 +113,8 @@ def meta_train(
         trainer = _Trainer(learner, sampler, config, validation, folder, name, device, processes)
         if resume:
             trainer.restore()
+        else:
+            trainer.require_fresh_folder()
         trainer.run(interrupted, quiet or not processes.first)
     return trainer.state
 
@@ -187,18 +189,22 @@ class _Trainer:
         half = config.precision == "bfloat16"
         with torch.autocast(self.device.type, torch.bfloat16, enabled=half):
             loss = self.parallel(episodes.to(self.device, self.dtype))
-        value = self.processes.mean(loss.detach()).item()
+        value = self.processes.mean(loss.detach().clone()).item()
         if not math.isfinite(value):
-            raise TrainingDiverged(self._divergence(value))
+            raise TrainingDiverged(self._divergence(value, "meta-loss"))
         loss.backward()
-        if config.clip_norm:
-            torch.nn.utils.clip_grad_norm_(self.learner.parameters(), config.clip_norm)
+        norm = torch.nn.utils.clip_grad_norm_(
+            self.learner.parameters(), config.clip_norm or math.inf
+        )
+        if not math.isfinite(norm.item()):
+            raise TrainingDiverged(self._divergence(norm.item(), "norm of the meta-gradient"))
         self.optimizer.step()
         return value
 
     def validate(self) -> dict[str, float]:
         """The validation score, on the first process; the best weights are kept."""
-        if self.validation is None or not self.processes.first:
+        config = self.config
+        if self.validation is None or not config.validation_episodes or not self.processes.first:
             return {}
         evaluation = evaluate(self.learner, self.validation, self.config.validation_episodes)
         score = float(evaluation.scores.mean())
@@ -222,6 +228,14 @@ class _Trainer:
             tensors["random/cuda"] = torch.cuda.get_rng_state(self.device)
         self.checkpoints.save(self.state.iteration, tensors, self._description())
 
+    def require_fresh_folder(self) -> None:
+        """Refuse to mix this training with the checkpoints of another."""
+        if self.checkpoints is not None and self.checkpoints.steps():
+            raise FileExistsError(
+                f"{self.checkpoints.folder} has checkpoints already. Continue that training with "
+                "resume=True, or name another folder."
+            )
+
     def restore(self) -> None:
         """Continue from the latest intact checkpoint."""
         if self.checkpoints is None:
@@ -239,11 +253,11 @@ class _Trainer:
     def _description(self) -> dict[str, object]:
         return {"learner": self.name, "training": asdict(self.state)}
 
-    def _divergence(self, value: float) -> str:
+    def _divergence(self, value: float, what: str) -> str:
         last = self.checkpoints.steps() if self.checkpoints is not None else []
         kept = f"The last good checkpoint is {last[-1]}." if last else "There is no checkpoint yet."
         return (
-            f"The meta-loss is {value} at iteration {self.state.iteration}; the weights were not "
+            f"The {what} is {value} at iteration {self.state.iteration}; the weights were not "
             f"changed by it. {kept} Lower outer_lr (or the learner's inner_lr), or set clip_norm."
         )
 
