@@ -182,3 +182,29 @@ def test_results_go_where_they_are_asked_to(flags, tmp_path):
     arguments[-3] = "4"
     assert main(["train", "protonet", *arguments, "--out", str(tmp_path / "b")]) == 0
     assert {row["seed"] for row in read_results(path)} == {3, 4}
+
+
+def test_evaluate_labels_rows_with_what_was_asked_for(run_folder, capsys):
+    flags = ["--evaluation.split", "val", "--evaluation.seed", "7", "--evaluation.ways", "3"]
+    assert main(["evaluate", str(run_folder), *flags, "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert {(row["split"], row["evaluation_seed"], row["way"]) for row in rows} == {("val", 7, 3)}
+
+
+def test_what_cannot_be_evaluated_fails_before_training(flags, tmp_path, capsys):
+    arguments = ["train", "protonet", *flags, "--evaluation.shots", "50"]
+    assert main([*arguments, "--out", str(tmp_path / "run")]) == 1
+    assert "needs 53" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+def test_help_of_a_partial_is_that_of_its_class(capsys):
+    with pytest.raises(SystemExit):
+        main(["train", "fomaml", "--help"])
+    shown = capsys.readouterr().out
+    assert "inner learning rate" in shown and "partial(" not in shown
+
+
+def test_a_backbone_for_pictures_refuses_points(capsys):
+    assert main(["train", "maml", "--data", "sinusoid"]) == 1
+    assert "such as mlp" in capsys.readouterr().err

@@ -295,3 +295,22 @@ def test_checkpoints_hold_the_optimizer_and_the_random_state(sampler, tmp_path):
     assert checkpoint.section("optimizer")
     assert "random/cpu" in checkpoint.tensors
     assert cross_entropy.name == "cross_entropy"
+
+
+def test_a_folder_with_checkpoints_is_not_trained_into_anew(sampler, tmp_path):
+    config = TrainingConfig(iterations=2, device="cpu")
+    meta_train(protonet(), sampler, config, folder=tmp_path, quiet=True)
+    with pytest.raises(FileExistsError, match="resume=True"):
+        meta_train(protonet(), sampler, config, folder=tmp_path, quiet=True)
+
+
+def test_a_gradient_that_is_not_finite_never_reaches_the_weights(sampler):
+    class Steep(ProtoNet):
+        def meta_loss(self, episodes):
+            loss = super().meta_loss(episodes)
+            return loss + 0 * (loss - loss.detach()).sqrt()  # finite, with an infinite slope
+
+    learner = Steep(Conv4((1, 16, 16), hidden=4))
+    with pytest.raises(TrainingDiverged, match="norm of the meta-gradient is nan at iteration 0"):
+        meta_train(learner, sampler, TrainingConfig(iterations=2, device="cpu"), quiet=True)
+    assert weights(learner).isfinite().all()
