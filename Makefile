@@ -39,7 +39,7 @@ format: .venv/dev ## Mend style
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
-bench: .venv/benchmark ## Measure speed, memory and exactness
+bench: .venv/kshot ## Measure speed, memory and exactness
 	$(BIN)/python -m benchmarks
 
 wheel: .venv/dev ## Build the wheel into dist
@@ -49,7 +49,7 @@ clean: ## Remove the environment, caches and builds; runs stay
 	rm -rf .venv build dist .hypothesis .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-# Stamps: each is younger than what it was installed from. `dev` and `benchmark` include `kshot`.
+# Stamps: each is younger than what it was installed from. `dev` includes `kshot`.
 
 .venv/kshot: pyproject.toml constraints.txt | $(BIN)/python
 	@echo "Installing kshot into .venv; PyTorch is large, the first time takes a while."
@@ -59,11 +59,6 @@ clean: ## Remove the environment, caches and builds; runs stay
 .venv/dev: pyproject.toml constraints.txt | $(BIN)/python
 	@echo "Installing kshot and its tools into .venv; PyTorch is large, the first time takes a while."
 	@$(PIP_INSTALL) -e '.[dev]'
-	@touch .venv/kshot $@
-
-.venv/benchmark: pyproject.toml constraints.txt | $(BIN)/python
-	@echo "Installing kshot and what benchmarks need into .venv."
-	@$(PIP_INSTALL) -e '.[benchmark]'
 	@touch .venv/kshot $@
 
 $(BIN)/python:

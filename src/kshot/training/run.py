@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -176,7 +176,6 @@ def evaluate_run(
     evaluation: EvaluationConfig | None = None,
     *,
     command: str | None = None,
-    on_row: Callable[[Scored], None] | None = None,
 ) -> list[Scored]:
     """Score a run's learner, and the pixel nearest-centroid baseline beside it.
 
@@ -185,7 +184,6 @@ def evaluate_run(
         folder: its folder, which says where the numbers come from.
         evaluation: which numbers; None takes the run's own configuration.
         command: the command that asks for the numbers, when it is not the one that trained.
-        on_row: called with each row when it is there.
     """
     description = read_description(folder)
     provenance = {
@@ -234,8 +232,6 @@ def evaluate_run(
                 provenance=provenance,
             )
             scored.append(Scored(row, result))
-            if on_row:
-                on_row(scored[-1])
     return scored
 
 

@@ -100,9 +100,7 @@ class ProtoNet(MetaLearner[ProtoNetState]):
         As in the authors' code, support and query then share BatchNorm's statistics in training.
         """
         if self.batch_norm not in ("running", "none"):
-            state = self.adapt(episodes.support)
-            predictions = self.predict(state, episodes.query.inputs, episodes.query.mask)
-            return self.query_loss(predictions, episodes)
+            return super().meta_loss(episodes)
         support, query = episodes.support, episodes.query
         together = concatenate(support, query)
         embeddings = embed_pooled(
