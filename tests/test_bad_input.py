@@ -15,6 +15,7 @@ import kshot
 from kshot.backbones.heads import Flatten
 from kshot.cli import main
 from kshot.config import EpisodeConfig, TrainingConfig, load_recipe, parse_run
+from kshot.data import atomic
 from kshot.data import cache as cache_module
 from kshot.data import download as download_module
 from kshot.data.cache import cached_arrays
@@ -53,8 +54,8 @@ def trained(pictures, tmp_path) -> Path:
             "evaluation": {"ways": [2], "query_shots": [2], "episodes": 2},
         }
     )
-    create_folder(folder, config, "a test", None)
     run = build_run(config)
+    create_folder(folder, run, "a test", None)
     train_run(run, folder, quiet=True)
     return folder
 
@@ -173,7 +174,7 @@ def test_no_disk_space_for_a_checkpoint(tmp_path, monkeypatch):
     def full(descriptor):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(checkpoint_module.os, "fsync", full)
+    monkeypatch.setattr(atomic.os, "fsync", full)
     text = message(
         checkpoint_module.CheckpointError,
         lambda: save_checkpoint(tmp_path / "a.safetensors", {"a": torch.zeros(2)}, {}),
@@ -182,8 +183,8 @@ def test_no_disk_space_for_a_checkpoint(tmp_path, monkeypatch):
 
 
 def test_a_run_folder_that_exists(trained):
-    config = load_run(trained).config
-    text = message(FileExistsError, lambda: create_folder(trained, config, "", None))
+    run = load_run(trained)
+    text = message(FileExistsError, lambda: create_folder(trained, run, "", None))
     assert "--resume" in text
 
 

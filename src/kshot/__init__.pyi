@@ -12,6 +12,7 @@ from kshot.losses import cross_entropy as cross_entropy, mean_squared_error as m
 
 # 1. From files to episodes
 from kshot.data.dataset import LabelledDataset as LabelledDataset
+from kshot.data.frozen import load_episodes as load_episodes, save_episodes as save_episodes
 from kshot.data.sampler import EpisodeSampler as EpisodeSampler
 from kshot.data.sources import (
     glyphs as glyphs,

@@ -17,6 +17,7 @@ from types import UnionType
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 __all__ = [
+    "AugmentationConfig",
     "BatchNormPolicy",
     "Choice",
     "EpisodeConfig",
@@ -87,6 +88,34 @@ class EpisodeConfig:
 
 
 @dataclass(frozen=True)
+class AugmentationConfig:
+    """How far training pictures are moved at random, each on its own; all zero moves none.
+
+    Attributes:
+        rotation: Largest turn, in degrees.
+        shear: Largest shear, as a fraction of the height.
+        scale: Largest change of size, as a fraction.
+        shift: Largest shift in both directions, in pixels.
+        smooth: Mix neighboring pixels; otherwise the nearest is taken, which keeps black and white.
+    """
+
+    rotation: float = 0.0
+    shear: float = 0.0
+    scale: float = 0.0
+    shift: float = 0.0
+    smooth: bool = True
+
+    def __post_init__(self) -> None:
+        if min(self.rotation, self.shear, self.scale, self.shift) < 0 or self.scale >= 1:
+            raise ValueError(f"Augmentation must be at least 0, and scale below 1; it is {self}.")
+
+    @property
+    def moves(self) -> bool:
+        """Whether anything is moved."""
+        return max(self.rotation, self.shear, self.scale, self.shift) > 0
+
+
+@dataclass(frozen=True)
 class TrainingConfig:
     """How meta-parameters are learned.
 
@@ -106,7 +135,7 @@ class TrainingConfig:
             keeps the last weights.
         patience: Validations without a better one before training stops; 0 never stops early.
         checkpoint_every: Iterations between checkpoints.
-        seed: Seed of the weights, the episodes and everything else that is random.
+        seed: Seed of a run's weights and episodes (`kshot train`); `meta_train` draws nothing.
         device: Where to train: "auto" takes a GPU when there is one.
         precision: Precision of the network's own arithmetic.
         tensorboard: Also write TensorBoard event files (extra `tensorboard`).
@@ -156,6 +185,8 @@ class EvaluationConfig:
         split: Classes to evaluate on.
         seed: Seed of the episodes: the same seed gives the same episodes to every learner.
         batch_norm: BatchNorm policy of the rows; none given keeps the learner's own.
+        num_test_steps: Inner steps of the rows, for learners that take gradient steps; none given
+            keeps the learner's own.
     """
 
     ways: tuple[int, ...] = (5,)
@@ -167,6 +198,7 @@ class EvaluationConfig:
     split: str = "test"
     seed: int = 1
     batch_norm: tuple[BatchNormPolicy, ...] = ()
+    num_test_steps: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -198,6 +230,7 @@ class RunConfig:
     backbone: Choice = Choice("conv4")
     learner: Choice = Choice("protonet")
     episodes: EpisodeConfig = EpisodeConfig()
+    augmentation: AugmentationConfig = AugmentationConfig()
     validation: EpisodeConfig = EpisodeConfig()
     training: TrainingConfig = TrainingConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
@@ -214,7 +247,12 @@ class RunConfig:
                 tables[part.name] = [dataclasses.asdict(row) for row in value]
             else:
                 tables[part.name] = dataclasses.asdict(value)
-        return json.loads(json.dumps(tables, default=str))
+        return json.loads(json.dumps(tables, default=_readable_from_anywhere))
+
+
+def _readable_from_anywhere(path: Path) -> str:
+    """A path as a run's folder keeps it; one that is sought in $KSHOT_DATA stays as it is."""
+    return str(path.absolute() if path.exists() else path)
 
 
 def call_with_options(

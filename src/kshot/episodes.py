@@ -13,6 +13,7 @@ __all__ = [
     "Inputs",
     "concatenate",
     "concatenate_inputs",
+    "leaves",
     "map_tensors",
     "one_hot",
 ]
@@ -83,6 +84,18 @@ def map_tensors(function: Callable[..., Any], *trees: Any) -> Any:
         parts = [map_tensors(function, *branches) for branches in zip(*trees, strict=True)]
         return type(first)(*parts) if hasattr(first, "_fields") else type(first)(parts)
     return first
+
+
+def leaves(tree: Any) -> list[Tensor]:
+    """The tensors of nested (named) tuples, lists and dicts, in the order `map_tensors` sees them.
+
+    Example:
+        >>> [tensor.shape for tensor in leaves((torch.zeros(2), {"mask": None}))]
+        [torch.Size([2])]
+    """
+    found: list[Tensor] = []
+    map_tensors(found.append, tree)
+    return found
 
 
 def one_hot(

@@ -1,7 +1,7 @@
 """The contract: a meta-learner is a map from support sets to predictors."""
 
 from abc import ABC, abstractmethod
-from typing import Generic, TypeVar
+from typing import ClassVar, Generic, TypeVar
 
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
@@ -29,6 +29,14 @@ class MetaLearner(nn.Module, ABC, Generic[State]):
         batch_norm: which examples give BatchNorm its statistics, stored with every result;
             "none" when the network has no such layer.
     """
+
+    batch_norm_policies: ClassVar[tuple[BatchNormPolicy, ...]] = (
+        "running",
+        "batch",
+        "support",
+        "support_and_query",
+    )
+    """The policies it can be evaluated under when its network has BatchNorm."""
 
     def __init__(self, *, loss: Loss = cross_entropy, batch_norm: BatchNormPolicy = "none") -> None:
         super().__init__()

@@ -7,7 +7,9 @@ import numpy as np
 from matplotlib.figure import Figure
 from torch import Tensor
 
-__all__ = ["plot_adaptation", "plot_episode", "plot_learning_curve"]
+from kshot.evaluation.intervals import MeanInterval
+
+__all__ = ["plot_adaptation", "plot_comparison", "plot_episode", "plot_learning_curve"]
 
 INK, RIGHT, WRONG, SOFT = "#222222", "#1b6ca8", "#c8553d", "#9a9a9a"
 
@@ -137,6 +139,36 @@ def plot_adaptation(
         axis.spines[["top", "right"]].set_visible(False)
     axes[0].set_ylabel("y")
     axes[-1].legend(fontsize=8, frameon=False, loc="best")
+    return figure
+
+
+def plot_comparison(
+    scores: Mapping[str, Sequence[tuple[str, MeanInterval]]], *, metric: str, title: str = ""
+) -> Figure:
+    """Learners side by side on some tasks, with the intervals of their scores.
+
+    Args:
+        scores: for each task, each learner's name with its mean score and interval.
+        metric: what the scores are, with its unit.
+        title: heading.
+    """
+    lines = sum(map(len, scores.values())) + len(scores)
+    figure = Figure(figsize=(6.8, 0.28 * lines + 1.1), layout="constrained")
+    axis = figure.subplots()
+    figure.suptitle(title, fontsize=11, color=INK)
+    places, labels = [], []
+    for task, results in scores.items():
+        labels.append(task)
+        places.append(len(places))
+        for name, (mean, half_width, _) in results:
+            axis.errorbar(mean, len(places), xerr=half_width, fmt="o", color=RIGHT, capsize=3)
+            labels.append(f"   {name}")
+            places.append(len(places))
+    axis.set_yticks(places, labels, fontsize=8)
+    axis.invert_yaxis()
+    axis.set_xlabel(f"{metric}, 95 % interval over episodes")
+    axis.spines[["top", "right"]].set_visible(False)
+    axis.grid(axis="x", alpha=0.25)
     return figure
 
 

@@ -16,6 +16,8 @@ from kshot.backbones.normalization import (
     apply_to_support,
     exact_network,
     has_batch_norm,
+    has_running_averages,
+    policy_for,
     rows_statistics,
     split_affine,
     stored_statistics,
@@ -292,3 +294,33 @@ def test_fused_layers_are_wrong_under_vmap(name: str):
     """When this fails, PyTorch has mended the trap, and docs/vmap.md can say so."""
     net = trained(conv_layers()[name]())
     assert meta_gradient_error(net, torch.stack([for_layer(name) for _ in range(3)])) > 1e-5
+
+
+def test_the_weights_of_torchs_own_layer_load():
+    theirs = trained(nn.BatchNorm1d(3))
+    ours = nn.Sequential(BatchNorm(3)).double()
+    ours.load_state_dict(nn.Sequential(theirs).state_dict())
+    x = inputs()
+    torch.testing.assert_close(ours.eval()(x), theirs.eval()(x))
+
+
+def test_none_is_no_policy_for_a_network_with_batch_norm():
+    assert policy_for(nn.Linear(2, 2), "batch") == "none"
+    assert policy_for(BatchNorm(2), "support") == "support"
+    with pytest.raises(ValueError, match="for networks without BatchNorm"):
+        policy_for(BatchNorm(2), "none")
+
+
+def test_running_averages_are_there_once_data_were_seen():
+    net = nn.Sequential(BatchNorm(3), nn.ReLU(), BatchNorm(3)).double()
+    assert not has_running_averages(net)
+    net(inputs())
+    assert has_running_averages(net)
+    assert has_running_averages(nn.Linear(2, 2)), "nothing asks for any"
+
+
+def test_a_transformer_layer_keeps_its_outputs():
+    layer = nn.TransformerEncoderLayer(8, 2, 16, dropout=0.0, batch_first=True).double().eval()
+    x = torch.randn(2, 5, 8, dtype=torch.float64)
+    expected = layer(x)
+    torch.testing.assert_close(split_affine(layer)(x), expected)

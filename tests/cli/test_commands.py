@@ -1,4 +1,5 @@
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -93,6 +94,43 @@ def test_resume_continues_a_run(flags, tmp_path):
     assert [row["iteration"] for row in read_history(folder / "metrics.jsonl")] == [3, 6, 9]
 
 
+def test_resume_takes_no_other_settings(run_folder, capsys):
+    with pytest.raises(SystemExit):
+        main(["train", "--resume", str(run_folder), "--training.iterations", "9"])
+    assert "--training.iterations" in capsys.readouterr().err
+    assert main(["train", "--resume", str(run_folder), "--out", "elsewhere"]) == 1
+    assert "--out names a new one" in capsys.readouterr().err
+
+
+def test_several_processes_need_the_name_of_their_folder(flags, capsys, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert main(["train", "protonet", *flags]) == 1
+    assert "name its folder with --out" in capsys.readouterr().err
+
+
+def test_a_run_predicts_without_the_data_it_was_trained_on(run_folder, pictures, tmp_path, capsys):
+    folder = tmp_path / "moved"
+    shutil.copytree(run_folder, folder)
+    described = json.loads((folder / "run.json").read_text())
+    described["config"]["data"]["path"] = str(tmp_path / "gone")
+    (folder / "run.json").write_text(json.dumps(described))
+    query = str(pictures / "test" / "test0" / "6.png")
+    support = ["--support", str(pictures / "test")]
+    assert main(["predict", str(folder), *support, "--query", query, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)[0]["classes"][0]["class"] == "test0"
+    assert main(["evaluate", str(folder)]) == 1
+    assert "gone" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("content", "told"), [("{", "is damaged"), ("{}", "lacks config"), ("[]", "lacks config")]
+)
+def test_a_damaged_description_of_a_run_says_so(content, told, tmp_path, capsys):
+    (tmp_path / "run.json").write_text(content)
+    assert main(["predict", str(tmp_path), "--support", ".", "--query", "x.png"]) == 1
+    assert told in capsys.readouterr().err
+
+
 def test_predict_names_pictures(run_folder, pictures, capsys):
     support = pictures / "test"
     queries = [str(support / name / "6.png") for name in ("test0", "test3")]
@@ -141,12 +179,49 @@ def test_a_regression_run_draws_its_adaptation(tmp_path, capsys):
     folder = tmp_path / "run"
     arguments = ["sinusoid/maml", "--training.iterations", "3", "--training.validate-every", "3"]
     assert main(["train", *arguments, "--evaluation.episodes", "4", "--out", str(folder)]) == 0
-    (row,) = read_results(folder / "results.json")
+    row, _ = read_results(folder / "results.json")
     assert row["accuracy"] is None and row["mean_squared_error"] > 0
     assert (folder / "figures" / "adaptation.png").exists()
 
 
-@pytest.mark.parametrize("what", ["learners", "datasets", "recipes"])
+def test_a_regression_run_is_scored_at_other_numbers_of_steps(tmp_path, capsys):
+    folder, figure = tmp_path / "run", tmp_path / "adaptation.png"
+    arguments = ["sinusoid/maml", "--training.iterations", "3", "--training.validate-every", "3"]
+    assert main(["train", *arguments, "--evaluation.episodes", "4", "--out", str(folder)]) == 0
+    capsys.readouterr()
+    steps = ["--evaluation.num-test-steps", "0", "5"]
+    assert main(["evaluate", str(folder), *steps, "--figure", str(figure), "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert [row["num_test_steps"] for row in rows] == [0, 5]
+    assert rows[0]["mean_squared_error"] != rows[1]["mean_squared_error"]
+    assert figure.stat().st_size > 1000
+
+
+def test_runs_are_compared_over_their_seeds(run_folder, flags, tmp_path, capsys):
+    other, figure = tmp_path / "other", tmp_path / "comparison.png"
+    assert main(["train", "protonet", *flags, "--training.seed", "1", "--out", str(other)]) == 0
+    capsys.readouterr()
+    assert main(["evaluate", str(run_folder), str(other), "--figure", str(figure)]) == 0
+    shown = capsys.readouterr().out
+    assert "over training seeds" in shown and "(n = 2)" in shown
+    assert figure.stat().st_size > 1000
+
+
+def test_episodes_can_be_frozen_and_scored(run_folder, pictures, tmp_path, capsys):
+    file = tmp_path / "episodes"
+    data = ["--data.path", str(pictures), "--data.size", "16", "--episodes.way", "3"]
+    freeze = ["--freeze", str(file), "--num-episodes", "12", "--episodes.query-shot", "2"]
+    assert main(["data", "image_folder", *data, *freeze]) == 0
+    capsys.readouterr()
+    assert main(["evaluate", str(run_folder), "--frozen", str(file), "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert {(row["way"], row["shot"], row["query_shot"]) for row in rows} == {(3, 1, 2)}
+    assert {(row["episodes"], row["evaluation_seed"], row["frozen"]) for row in rows} == {
+        (12, None, "episodes")
+    }
+
+
+@pytest.mark.parametrize("what", ["learners", "backbones", "datasets", "recipes"])
 def test_list(what, capsys):
     assert main(["list", what, "--json"]) == 0
     rows = json.loads(capsys.readouterr().out)
@@ -164,6 +239,19 @@ def test_data_shows_splits_and_draws_an_episode(pictures, tmp_path, capsys):
         ("test", 6),
     ]
     assert figure.stat().st_size > 1000
+
+
+def test_data_without_pictures_is_described(capsys, tmp_path):
+    assert main(["data", "sinusoid", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["protocol"] == "finn"
+    assert main(["data", "sinusoid", "--figure", str(tmp_path / "a.png")]) == 1
+    assert "neither pictures to draw" in capsys.readouterr().err
+
+
+def test_a_row_may_be_chosen_with_an_equals_sign(capsys):
+    with pytest.raises(SystemExit):
+        main(["train", "maml", "--data=sinusoid", "--backbone=mlp", "--help"])
+    assert "--data.variant" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("name", recipe_names())

@@ -168,6 +168,5 @@ def test_a_transductive_learner_says_so(drawn: Make, name: str, policy: str):
     changed = episodes._replace(query=episodes.query._replace(inputs=others))
     first, second = (predictions(learner, each)[:, 0] for each in (episodes, changed))
     assert same(first, second) == (not learner.transductive)
-    has_policy = learner.batch_norm != "none"
-    assert learner.transductive == (has_policy and policy == "batch")
-    assert has_policy == (name != "nearest_centroid")
+    assert learner.batch_norm == ("running" if name == "nearest_centroid" else policy)
+    assert learner.transductive == (learner.batch_norm == "batch")

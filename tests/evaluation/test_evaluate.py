@@ -227,3 +227,34 @@ def test_what_cannot_be_paired_is_refused():
     ):
         with pytest.raises(ValueError, match="same episodes and metric"):
             paired_difference(first, other)
+
+
+def test_predictions_that_are_no_numbers_are_refused():
+    learner = conv_learner()
+    learner.encoder.register_forward_hook(lambda module, inputs, output: output * float("nan"))
+    with pytest.raises(ValueError, match="predicts NaN in episodes 0 to"):
+        evaluate(learner, sampler(), 4)
+
+
+def test_averages_that_were_never_learned_are_not_read():
+    learner = ProtoNet(Conv4((1, 16, 16), hidden=4), batch_norm="batch")
+    with pytest.raises(ValueError, match="trained under 'batch', has none"):
+        evaluate(learner, sampler(), 4, batch_norm="running")
+
+
+def test_a_frozen_encoder_reads_its_averages_and_says_so():
+    learner = NearestCentroid(Conv4((1, 16, 16), hidden=4))
+    assert evaluate(learner, sampler(), 4).batch_norm == "running"
+    with pytest.raises(ValueError, match="only under running"):
+        evaluate(learner, sampler(), 4, batch_norm="batch")
+
+
+def test_inner_steps_are_those_asked_for():
+    torch.manual_seed(0)
+    learner = MAML(WithHead(Conv4((1, 16, 16), hidden=4), 3), num_test_steps=2)
+    own, more = evaluate(learner, sampler(), 4), evaluate(learner, sampler(), 4, num_test_steps=7)
+    assert (own.num_test_steps, more.num_test_steps, learner.num_test_steps) == (2, 7, 2)
+    learner.num_test_steps = 7
+    assert np.array_equal(evaluate(learner, sampler(), 4).scores, more.scores)
+    with pytest.raises(ValueError, match="takes no inner steps"):
+        evaluate(conv_learner(), sampler(), 4, num_test_steps=1)

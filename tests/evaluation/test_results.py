@@ -1,4 +1,5 @@
 import numpy as np
+import pytest
 
 from kshot.config import Choice, EpisodeConfig, Published, RunConfig
 from kshot.evaluation.evaluate import Evaluation
@@ -8,6 +9,8 @@ from kshot.evaluation.results import (
     merge_results,
     read_results,
     result_row,
+    same_episodes,
+    spread_over_seeds,
     versions,
 )
 
@@ -65,3 +68,16 @@ def test_where_a_number_comes_from():
     assert "cores" in machine()
     revision = git_revision()
     assert revision is None or len(revision.removesuffix("+changes")) == 40
+
+
+def test_rows_compare_in_pairs_when_their_episodes_are_the_same():
+    assert same_episodes(row(), {**row(), "learner": "maml", "batch_norm": "batch", "seed": 5})
+    for key in ("way", "protocol", "split", "evaluation_seed", "episodes", "frozen"):
+        assert not same_episodes(row(), {**row(), key: "another"})
+
+
+def test_the_spread_over_seeds_is_that_of_training_again():
+    rows = [{**row(), "seed": seed, "accuracy": 0.7 + 0.1 * seed} for seed in (0, 1, 2)]
+    ((first, interval),) = spread_over_seeds([*rows, {**row(), "way": 20}])
+    assert first["way"] == 5 and (interval.n, round(interval.mean, 9)) == (3, 0.8)
+    assert interval.half_width == pytest.approx(0.24841, abs=1e-5)

@@ -26,6 +26,9 @@ def test_a_row_says_what_it_is(name: str):
     assert constructor.__module__.startswith(f"kshot.learners.{row.family}.")
     assert constructor.__doc__ and ("Reference" in constructor.__doc__) == (row.reference != "-")
     assert "State:" in constructor.__doc__ and ">>>" in constructor.__doc__
+    on_pictures = TaskShape((1, 16, 16), 5, 20, "classification")
+    built = build_learner(Choice(name), Choice("conv4"), on_pictures)
+    assert built.transductive == row.transductive
 
 
 @pytest.mark.parametrize("name", LEARNERS)

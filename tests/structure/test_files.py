@@ -166,6 +166,18 @@ def test_a_benchmark_is_whole(path: str):
     check_rows(path, BENCHMARK_KEYS)
 
 
+def test_every_figure_of_the_readme_is_a_result():
+    measured = set()
+    for path in RESULTS:
+        for row in json.loads(read(path)):
+            if row["accuracy"] is None:
+                measured.add(f"{row['mean_squared_error']:.2f} ± {row['ci95']:.2f}")
+            else:
+                measured.add(f"{100 * row['accuracy']:.1f} ± {100 * row['ci95']:.1f}")
+    told = re.findall(r"[\d.]+ ± [\d.]+", read("README.md"))
+    assert told and set(told) <= measured, set(told) - measured
+
+
 def check_rows(path: str, keys: set[str]) -> None:
     """A file holds one row, or a list of rows."""
     content = json.loads(read(path))

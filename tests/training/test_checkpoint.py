@@ -5,6 +5,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from kshot.data import atomic
 from kshot.learners.metric.prototypical import ProtoNet
 from kshot.training import checkpoint as module
 from kshot.training.checkpoint import (
@@ -75,6 +76,23 @@ def test_a_damaged_latest_falls_back_to_the_one_before(tmp_path):
     assert loaded.state["iteration"] == 100
 
 
+def test_the_best_weights_are_used_with_the_state_of_the_latest(tmp_path):
+    folder = CheckpointFolder(tmp_path)
+    best = {"training": {"iteration": 100, "best_score": 0.9, "best_iteration": 100}}
+    latest = {"training": {"iteration": 200, "best_score": 0.9, "best_iteration": 100}}
+    save_checkpoint(folder.best, {"learner/weight": torch.zeros(2)}, best)
+    assert folder.load_for_use().state == best, "the best alone is enough"
+    folder.save(200, {"learner/weight": torch.ones(2)}, latest)
+    used = folder.load_for_use()
+    assert used.state == latest and torch.equal(used.tensors["learner/weight"], torch.zeros(2))
+
+    folder.best.write_bytes(folder.best.read_bytes()[:50])
+    with pytest.warns(UserWarning, match="latest weights are used instead"):
+        used = folder.load_for_use()
+    assert torch.equal(used.tensors["learner/weight"], torch.ones(2))
+    assert used.state["training"] == {"iteration": 200, "best_score": None, "best_iteration": 0}
+
+
 def test_the_previous_checkpoint_is_kept_and_older_ones_go(tmp_path):
     folder = CheckpointFolder(tmp_path)
     for iteration in (1, 2, 3, 4):
@@ -94,7 +112,7 @@ def test_a_full_disk_leaves_the_old_checkpoint(tmp_path, monkeypatch):
     def full(descriptor):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(module.os, "fsync", full)
+    monkeypatch.setattr(atomic.os, "fsync", full)
     with pytest.raises(CheckpointError, match=r"No space left on device.*Free .* MB"):
         save_checkpoint(path, TENSORS, {"iteration": 2})
     assert load_checkpoint(path).state == {"iteration": 1}

@@ -149,7 +149,8 @@ def train_with_processes(count, path, learner):
         launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={count}"]
         command = [sys.executable, *launcher, str(script), str(path), learner]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "KSHOT_CHECK_TYPES": "0"}
-    subprocess.run(command, check=True, capture_output=True, env=environment, timeout=240)
+    process = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=240)
+    assert process.returncode == 0, process.stderr
     tensors = torch.load(path)
     return torch.cat([value.flatten().double() for value in tensors.values()])
 
@@ -197,6 +198,26 @@ def test_training_stops_early_when_validation_no_longer_improves(sampler, monkey
     config = TrainingConfig(iterations=10, validate_every=1, patience=2, device="cpu")
     state = meta_train(protonet(), sampler, config, validation=sampler, quiet=True)
     assert (state.iteration, state.best_iteration) == (3, 1)
+
+
+def test_a_training_that_stopped_early_is_done_when_it_is_resumed(sampler, tmp_path, monkeypatch):
+    result = type("E", (), {"scores": torch.tensor([0.5]).numpy(), "metric": "accuracy"})
+    monkeypatch.setattr(module, "evaluate", lambda *arguments: result)
+    config = TrainingConfig(iterations=10, validate_every=1, patience=2, device="cpu")
+    options = {"validation": sampler, "folder": tmp_path, "quiet": True}
+    stopped = meta_train(protonet(), sampler, config, **options)
+    resumed = meta_train(protonet(), sampler, config, **options, resume=True)
+    assert stopped.iteration == resumed.iteration == 3
+
+
+def test_a_damaged_best_is_forgotten_when_training_is_resumed(sampler, tmp_path):
+    options = {"validation": sampler, "folder": tmp_path, "quiet": True}
+    meta_train(protonet(), sampler, SHORT, **options)
+    best = CheckpointFolder(tmp_path / "checkpoints").best
+    best.write_bytes(best.read_bytes()[:99])
+    with pytest.warns(UserWarning, match="latest weights are used instead"):
+        state = meta_train(protonet(), sampler, SHORT, **options, resume=True)
+    assert state.best_score is None and state.best_iteration == 0
 
 
 def test_a_loss_that_is_not_finite_stops_training(sampler, tmp_path):

@@ -9,6 +9,7 @@ import contextlib
 import contextvars
 import warnings
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -16,7 +17,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from kshot.config import BatchNormPolicy
-from kshot.episodes import Inputs, concatenate_inputs, map_tensors
+from kshot.episodes import Inputs, concatenate_inputs, leaves, map_tensors
 
 __all__ = [
     "BatchNorm",
@@ -25,6 +26,10 @@ __all__ = [
     "apply_to_support",
     "exact_network",
     "has_batch_norm",
+    "has_running_averages",
+    "policy_for",
+    "reads_stored",
+    "reads_support",
     "rows_statistics",
     "split_affine",
     "stored_statistics",
@@ -61,6 +66,13 @@ class BatchNorm(nn.Module):
         self.bias = nn.Parameter(torch.zeros(num_features))
         self.register_buffer("running_mean", torch.zeros(num_features))
         self.register_buffer("running_var", torch.ones(num_features))
+
+    def _load_from_state_dict(
+        self, state_dict: dict[str, Any], prefix: str, *arguments: Any
+    ) -> None:
+        # torch's own layers also count batches, for a cumulative average that there is not here.
+        state_dict.pop(f"{prefix}num_batches_tracked", None)
+        super()._load_from_state_dict(state_dict, prefix, *arguments)
 
     def forward(self, x: Float[Tensor, "n features *space"]) -> Float[Tensor, "n features *space"]:
         """Normalize, with statistics from where the surrounding code says."""
@@ -157,6 +169,45 @@ def has_batch_norm(net: nn.Module) -> bool:
     return any(isinstance(layer, BatchNorm) for layer in net.modules())
 
 
+def has_running_averages(net: nn.Module) -> bool:
+    """Whether the BatchNorm layers of a network have seen data, so that "running" means something.
+
+    Training under another policy leaves the averages as they were at first: mean 0, variance 1.
+    """
+    return not any(
+        isinstance(layer, BatchNorm)
+        and not layer.running_mean.any()
+        and bool((layer.running_var == 1).all())
+        for layer in net.modules()
+    )
+
+
+def reads_stored(policy: BatchNormPolicy) -> bool:
+    """Whether no example's output depends on another's, so that tasks may share one call."""
+    return policy in ("running", "none")
+
+
+def reads_support(policy: BatchNormPolicy) -> bool:
+    """Whether a query passes through the network together with the support set."""
+    return policy in ("support", "support_and_query")
+
+
+def policy_for(net: nn.Module, policy: BatchNormPolicy) -> BatchNormPolicy:
+    """The BatchNorm policy of a learner with this network: "none" when it has no such layer.
+
+    Raises:
+        ValueError: for "none" when it has one.
+    """
+    if not has_batch_norm(net):
+        return "none"
+    if policy == "none":
+        raise ValueError(
+            "batch_norm='none' is for networks without BatchNorm, and this one has it: say where "
+            "its statistics come from: running, batch, support or support_and_query."
+        )
+    return policy
+
+
 @contextlib.contextmanager
 def stored_statistics() -> Iterator[None]:
     """Within: every `BatchNorm` reads its running averages, in training mode too."""
@@ -184,7 +235,7 @@ def apply_to_support(
     mask: Bool[Tensor, " n"] | None,
 ) -> Tensor:
     """A network's outputs (n, ...) for one task's support inputs (n, *shape) under a policy."""
-    if policy in ("running", "none"):
+    if reads_stored(policy):
         with stored_statistics():
             return network(inputs)
     with rows_statistics(mask):
@@ -204,7 +255,7 @@ def apply_to_query(
     `support` and `support_and_query` pass the support set through the network again, beside the
     queries or beside one query at a time.
     """
-    if policy not in ("support", "support_and_query"):
+    if not reads_support(policy):
         return apply_to_support(network, policy, inputs, mask)
     assert support_inputs is not None, "these policies read the support set"
     support_rows = _rows(support_inputs, support_mask)
@@ -219,9 +270,12 @@ def apply_to_query(
         with rows_statistics(torch.cat([support_rows, torch.ones_like(support_rows[:1])])):
             return network(concatenate_inputs(support_inputs, single, dim=0))[-1]
 
-    return torch.func.vmap(one_query, chunk_size=16, randomness="different")(inputs)
+    # Every query passes through with the whole support set: bound what is in memory at once.
+    chunk_size = max(1, _EXAMPLES_AT_ONCE // (len(support_rows) + 1))
+    return torch.func.vmap(one_query, chunk_size=chunk_size, randomness="different")(inputs)
 
 
+_EXAMPLES_AT_ONCE = 128
 _BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 _INSTANCE_NORMS = (nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d)
 
@@ -247,7 +301,7 @@ _SOURCE: contextvars.ContextVar[_Source | Tensor | None] = contextvars.ContextVa
 def _rows(inputs: Inputs, mask: Tensor | None) -> Tensor:
     if mask is not None:
         return mask
-    first = next(iter(inputs.values())) if isinstance(inputs, dict) else inputs
+    first = leaves(inputs)[0]
     return torch.ones(first.shape[0], dtype=torch.bool, device=first.device)
 
 

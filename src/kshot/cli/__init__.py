@@ -11,7 +11,7 @@ COMMANDS = {
     "train": "meta-train a learner, on glyphs when nothing else is said, and evaluate it",
     "evaluate": "score a trained run on other episodes",
     "predict": "name pictures, from a folder with a few examples of each class",
-    "list": "show the learners, datasets and recipes there are",
+    "list": "show the learners, backbones, datasets and recipes there are",
     "data": "show a dataset's classes, splits and an episode",
 }
 

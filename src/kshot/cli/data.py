@@ -8,6 +8,7 @@ from kshot.cli.figures import episode_figure
 from kshot.cli.flags import parse_flags
 from kshot.cli.tables import print_table
 from kshot.config import Choice, EpisodeConfig, RunConfig, nearest
+from kshot.data.frozen import save_episodes
 from kshot.data.sources import DATASETS, load_data
 from kshot.data.splits import LabelledSplits
 
@@ -19,13 +20,20 @@ class Look:
     """What to show.
 
     Attributes:
-        split: Split whose episode is drawn.
+        split: Split whose episodes are drawn.
         figure: Picture file to draw an episode to; none given draws none.
+        freeze: File to keep episodes in, so that others can be scored on the very same ones
+            (`kshot evaluate --frozen FILE`).
+        num_episodes: How many episodes to keep.
+        seed: Seed of the episodes.
         json: Print JSON instead of tables.
     """
 
     split: str = "test"
     figure: Path | None = None
+    freeze: Path | None = None
+    num_episodes: int = 600
+    seed: int = 0
     json: bool = False
 
 
@@ -38,7 +46,7 @@ def main(arguments: list[str]) -> int:
         raise ValueError(f"Unknown data {name!r}.{nearest(name, DATASETS)}")
     config, look = parse_flags(
         rest,
-        RunConfig(data=Choice(name)),
+        RunConfig(data=Choice(name), episodes=EpisodeConfig(query_shot=5)),
         Look,
         program=f"kshot data {name}",
         description="Show a dataset: its splits, classes and groups; with --figure, an episode.",
@@ -46,7 +54,10 @@ def main(arguments: list[str]) -> int:
     )
     source = load_data(config.data)
     if not isinstance(source, LabelledSplits):
-        print(f"{source.name}, protocol {source.protocol}: {DATASETS[name].summary}.")
+        if look.figure is not None or look.freeze is not None:
+            raise ValueError(f"{name} has neither pictures to draw nor classes to freeze.")
+        described = {"name": name, "protocol": source.protocol, "summary": DATASETS[name].summary}
+        print(json.dumps(described, indent=2) if look.json else ", ".join(described.values()))
         return 0
     rows = []
     for split, data in source.splits.items():
@@ -66,11 +77,12 @@ def main(arguments: list[str]) -> int:
     else:
         title = f"{name}, protocol {source.protocol}, inputs {source.input_shape}"
         print_table(title, list(rows[0]), [list(map(str, row.values())) for row in rows])
+    if look.figure is None and look.freeze is None:
+        return 0
+    sampler = source.sampler(look.split, config.episodes, look.seed)
+    if look.freeze is not None:
+        save_episodes(look.freeze, sampler.indices(range(look.num_episodes)), sampler.dataset)
     if look.figure is not None:
-        episode = EpisodeConfig(
-            config.episodes.way, config.episodes.shot, 5, config.episodes.within
-        )
-        sampler = source.sampler(look.split, episode, seed=0)
         figure = episode_figure(None, sampler, f"{name} ({source.protocol}): {look.split} classes")
         figure.savefig(look.figure, dpi=150)
     return 0

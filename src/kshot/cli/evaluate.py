@@ -3,76 +3,122 @@
 import json
 import shlex
 from dataclasses import dataclass, field
+from itertools import product
 from pathlib import Path
+from typing import Any
 
 import tyro
+from matplotlib.figure import Figure
 
-from kshot.cli.tables import print_results, print_table
-from kshot.config import EvaluationConfig
-from kshot.evaluation.evaluate import paired_difference
-from kshot.evaluation.results import merge_results
-from kshot.training.run import Scored, evaluate_run, load_run
+from kshot.cli.figures import adaptation_figure, comparison_figure
+from kshot.cli.tables import print_results, print_table, task_name
+from kshot.config import EvaluationConfig, parse_run
+from kshot.evaluation.evaluate import Evaluation, paired_difference
+from kshot.evaluation.results import merge_results, same_episodes, spread_over_seeds
+from kshot.training.run import Run, Scored, evaluate_run, load_run, read_description
 
 __all__ = ["main"]
 
 
 @dataclass(frozen=True)
 class Evaluate:
-    """Score one or more trained runs; with several, also their paired differences.
+    """Score trained runs; several are also compared in pairs, and over their training seeds.
 
     Attributes:
         runs: Folders of runs.
         evaluation: Which numbers; what is not said is as in the first run's own configuration.
+        frozen: Score on the episodes of this file (`kshot data --freeze`), whose way, shot and
+            number then hold.
         results: Also write the rows to this JSON file.
+        figure: Also draw the learners side by side to this picture file: their scores, or in
+            regression how each adapts to one task.
         json: Print the rows as JSON instead of a table.
+        device: Where to compute: "auto" takes a GPU when there is one.
     """
 
     runs: tyro.conf.Positional[tuple[Path, ...]] = ()
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+    frozen: Path | None = None
     results: Path | None = None
+    figure: Path | None = None
     json: bool = False
+    device: str = "auto"
 
 
 def main(arguments: list[str]) -> int:
     """Parse the arguments, score, print; the exit status."""
-    folders = [Path(argument) for argument in arguments if (Path(argument) / "run.json").exists()]
-    runs = {folder: load_run(folder) for folder in folders}
     # What is not said is as the first run's own configuration has it.
-    wanted = next((run.config.evaluation for run in runs.values()), EvaluationConfig())
+    first = next((Path(word) for word in arguments if (Path(word) / "run.json").exists()), None)
+    wanted = EvaluationConfig()
+    if first is not None:
+        wanted = parse_run(read_description(first)["config"]).evaluation
     flags = tyro.cli(
         Evaluate, args=arguments, prog="kshot evaluate", default=Evaluate(evaluation=wanted)
     )
     if not flags.runs:
         raise ValueError("Name at least one run's folder: kshot evaluate runs/glyphs-protonet-1.")
     command = shlex.join(["kshot", "evaluate", *arguments])
-    scored: dict[Path, list[Scored]] = {}
-    for folder in flags.runs:
-        run = runs.get(folder) or load_run(folder)
-        scored[folder] = evaluate_run(run, folder, flags.evaluation, command=command)
+    runs = {folder: load_run(folder, flags.device) for folder in flags.runs}
+    scored = {
+        folder: evaluate_run(run, folder, flags.evaluation, command=command, frozen=flags.frozen)
+        for folder, run in runs.items()
+    }
     rows = [row for parts in scored.values() for row, _ in parts]
     if flags.results is not None:
         merge_results(flags.results, rows)
+    if flags.figure is not None:
+        _figure(runs, rows).savefig(flags.figure, dpi=150)
     if flags.json:
         print(json.dumps(rows, indent=2))
         return 0
     for parts in scored.values():
         print_results([row for row, _ in parts])
     _print_differences(scored)
+    _print_spread(rows)
     return 0
 
 
+def _figure(runs: dict[Path, Run], rows: list[dict[str, Any]]) -> Figure:
+    kinds = {run.tasks.kind for run in runs.values()}
+    if len(kinds) > 1:
+        raise ValueError("A figure shows runs of one kind: classification or regression.")
+    if kinds == {"regression"}:
+        return adaptation_figure({folder.name: run for folder, run in runs.items()})
+    return comparison_figure(rows)
+
+
 def _print_differences(scored: dict[Path, list[Scored]]) -> None:
-    """Every later run against the first, episode by episode."""
+    """Every later run against the first, episode by episode, where the episodes are the same."""
     first, *others = scored
-    rows = []
-    for other in others:
-        for (row, ours), (_, theirs) in zip(scored[first], scored[other], strict=False):
-            if row["learner"] == "nearest_centroid" and row["backbone"] == "flatten":
-                continue
-            mean, half_width, _ = paired_difference(ours, theirs)
-            unit = 100 if ours.metric == "accuracy" else 1
-            task = f"{row['way']}-way {row['shot']}-shot, {row['query_shot']} queries"
-            difference = f"{unit * mean:+.2f} +- {unit * half_width:.2f}"
-            rows.append([f"{first} - {other}", task, difference])
-    if rows:
-        print_table("paired differences, 95 % interval", ["runs", "task", "difference"], rows)
+    table = [
+        [f"{first} - {other}", task_name(ours.row), _difference(ours.evaluation, theirs.evaluation)]
+        for other in others
+        for ours, theirs in product(_own(scored[first]), _own(scored[other]))
+        if same_episodes(ours.row, theirs.row)
+    ]
+    if table:
+        print_table("paired differences, 95 % interval", ["runs", "task", "difference"], table)
+    elif others:
+        print("No paired differences: no two runs were scored on the same episodes.")
+
+
+def _own(scored: list[Scored]) -> list[Scored]:
+    """What a run's own learner scored, without the pixel baseline."""
+    return [one for one in scored if one.row["backbone"] != "flatten"]
+
+
+def _difference(ours: Evaluation, theirs: Evaluation) -> str:
+    mean, half_width, _ = paired_difference(ours, theirs)
+    unit = 100 if ours.metric == "accuracy" else 1
+    return f"{unit * mean:+.2f} +- {unit * half_width:.2f} ({ours.batch_norm}, {theirs.batch_norm})"
+
+
+def _print_spread(rows: list[dict[str, Any]]) -> None:
+    table = []
+    for row, (mean, half_width, n) in spread_over_seeds(rows):
+        unit = 1 if row["accuracy"] is None else 100
+        spread = f"{unit * mean:.2f} +- {unit * half_width:.2f} (n = {n})"
+        table.append([row["learner"], task_name(row), row["batch_norm"], spread])
+    if table:
+        columns = ["learner", "task", "BatchNorm", "mean, 95 % interval"]
+        print_table("over training seeds", columns, table)

@@ -1,20 +1,29 @@
 """Figures of a run: its learning curve, and an episode or an adaptation."""
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
 from kshot.config import EpisodeConfig
 from kshot.data.sampler import EpisodeSampler, Sampler
+from kshot.evaluation.intervals import MeanInterval
 from kshot.learners.optimization.fast_weights import FastWeightLearner
 from kshot.losses import mask_absent
-from kshot.plots import plot_adaptation, plot_episode, plot_learning_curve
+from kshot.plots import (
+    plot_adaptation,
+    plot_comparison,
+    plot_episode,
+    plot_learning_curve,
+)
 from kshot.training.history import read_history
 from kshot.training.run import Run
 
-__all__ = ["episode_figure", "write_figures"]
+__all__ = ["adaptation_figure", "episode_figure", "write_figures"]
 
 
 def write_figures(run: Run, folder: Path) -> list[Path]:
@@ -25,10 +34,10 @@ def write_figures(run: Run, folder: Path) -> list[Path]:
     if history:
         figures["learning_curve"] = plot_learning_curve(history, title=title)
     wanted = run.config.evaluation
-    if run.source.kind == "regression":
+    if run.tasks.kind == "regression":
         if isinstance(run.learner, FastWeightLearner):
-            figures["adaptation"] = _adaptation_figure(run, run.learner)
-    elif len(run.source.input_shape) == 3:
+            figures["adaptation"] = adaptation_figure({run.config.learner.name: run})
+    elif len(run.tasks.input_shape) == 3:
         episode = EpisodeConfig(min(wanted.ways), min(wanted.shots), 5, wanted.within)
         sampler = run.source.sampler(wanted.split, episode, wanted.seed)
         figures["episode"] = episode_figure(run, sampler, f"{title}: {wanted.split} classes")
@@ -67,26 +76,45 @@ def episode_figure(run: Run | None, sampler: Sampler, title: str) -> Figure:
     )
 
 
-def _adaptation_figure(run: Run, learner: FastWeightLearner) -> Figure:
-    wanted = run.config.evaluation
-    episode = EpisodeConfig(1, min(wanted.shots), 100)
-    episodes = run.source.sampler(wanted.split, episode, wanted.seed).sample([0])
+def adaptation_figure(runs: Mapping[str, Run]) -> Figure:
+    """How the learners of some regression runs, by name, adapt to a task of the first one's."""
+    first = next(iter(runs.values()))
+    wanted = first.config.evaluation
+    episode = EpisodeConfig(1, min(wanted.shots), 200)
+    episodes = first.source.sampler(wanted.split, episode, wanted.seed).sample([0])
     query, support = _tensor(episodes.query.inputs), _tensor(episodes.support.inputs)
     order = query[0, :, 0].argsort()
-    learner = learner.eval().float().cpu()
-    own_steps, curves = learner.num_test_steps, {}
-    with torch.no_grad():
-        for steps in sorted({0, 1, own_steps}):
-            learner.num_test_steps = steps
-            values = learner.predict(learner.adapt(episodes.support), query)
-            curves[steps] = values[0, order, 0].numpy()
-    learner.num_test_steps = own_steps
+    curves: dict[str, dict[int, np.ndarray]] = {}
+    for name, run in runs.items():
+        learner = run.learner.eval().float().cpu()
+        assert isinstance(learner, FastWeightLearner), "regression learners take gradient steps"
+        own_steps, curves[name] = learner.num_test_steps, {}
+        with torch.no_grad():
+            for steps in sorted({0, 1, max(own_steps, *wanted.num_test_steps, 1)}):
+                learner.num_test_steps = steps
+                values = learner.predict(learner.adapt(episodes.support), query)
+                curves[name][steps] = values[0, order, 0].numpy()
+        learner.num_test_steps = own_steps
     return plot_adaptation(
         query[0, order, 0].numpy(),
         episodes.query.targets[0, order, 0].numpy(),
         (support[0, :, 0].numpy(), episodes.support.targets[0, :, 0].numpy()),
-        {run.config.learner.name: curves},
+        curves,
     )
+
+
+def comparison_figure(rows: Sequence[dict[str, Any]]) -> Figure:
+    """Result rows of classification side by side, task by task."""
+    tasks: dict[str, list[tuple[str, MeanInterval]]] = {}
+    for row in rows:
+        interval = MeanInterval(100 * row["accuracy"], 100 * row["ci95"], row["episodes"])
+        name = f"{row['learner']} on {row['backbone']}, {row['batch_norm']}, seed {row['seed']}"
+        task = f"{row['way']}-way {row['shot']}-shot, {row['query_shot']} queries"
+        results = tasks.setdefault(task, [])
+        if (name, interval) not in results:  # every run brings the same pixel baseline
+            results.append((name, interval))
+    title = f"{rows[0]['data']} ({rows[0]['protocol']}), {rows[0]['split']}"
+    return plot_comparison(tasks, metric="accuracy in %", title=title)
 
 
 def _tensor(inputs: object) -> Tensor:

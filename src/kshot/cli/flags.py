@@ -70,7 +70,13 @@ def parse_flags(
 
 
 def _choose_rows(base: RunConfig, arguments: list[str]) -> tuple[RunConfig, list[str]]:
-    """Take `--data NAME` and its like out of the arguments."""
+    """Take `--data NAME` or `--data=NAME`, and their like, out of the arguments."""
+    forms = tuple(f"--{part}=" for part in REGISTRIES)
+    arguments = [
+        word
+        for argument in arguments
+        for word in (argument.split("=", 1) if argument.startswith(forms) else [argument])
+    ]
     for part, registry in REGISTRIES.items():
         while (flag := f"--{part}") in arguments:
             place = arguments.index(flag)

@@ -1,4 +1,4 @@
-"""`kshot list`: the learners, datasets and recipes there are."""
+"""`kshot list`: the learners, backbones, datasets and recipes there are."""
 
 import json
 from dataclasses import dataclass
@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 import tyro
 
+from kshot.backbones.registry import BACKBONES
 from kshot.cli.recipes import recipe_names, recipes_folder
 from kshot.cli.tables import print_table
 from kshot.data.sources import DATASETS
@@ -23,16 +24,14 @@ class List:
         json: Print JSON instead of a table.
     """
 
-    what: Annotated[Literal["learners", "datasets", "recipes"], tyro.conf.Positional]
+    what: Annotated[Literal["learners", "backbones", "datasets", "recipes"], tyro.conf.Positional]
     json: bool = False
 
 
 def main(arguments: list[str]) -> int:
     """Parse the arguments and print the table; the exit status."""
     flags = tyro.cli(List, args=arguments, prog="kshot list")
-    columns, rows = {"learners": _learners, "datasets": _datasets, "recipes": _recipes}[
-        flags.what
-    ]()
+    columns, rows = TABLES[flags.what]()
     if flags.json:
         print(json.dumps([dict(zip(columns, row, strict=True)) for row in rows], indent=2))
     else:
@@ -41,12 +40,28 @@ def main(arguments: list[str]) -> int:
 
 
 def _learners() -> tuple[list[str], list[list[str]]]:
-    columns = ["name", "family", "idea", "meta-gradient", "tasks", "reference"]
+    columns = ["name", "family", "idea", "meta-gradient", "queries", "tasks", "reference"]
     rows = [
-        [name, row.family, row.summary, row.meta_gradient, ", ".join(row.kinds), row.reference]
+        [
+            name,
+            row.family,
+            row.summary,
+            row.meta_gradient,
+            "transductive" if row.transductive else "each alone",
+            ", ".join(row.kinds),
+            row.reference,
+        ]
         for name, row in LEARNERS.items()
     ]
     return columns, rows
+
+
+def _backbones() -> tuple[list[str], list[list[str]]]:
+    rows = [
+        [name, row.summary, "pictures" if row.pictures else "any"]
+        for name, row in BACKBONES.items()
+    ]
+    return ["name", "what it is", "inputs"], rows
 
 
 def _datasets() -> tuple[list[str], list[list[str]]]:
@@ -65,3 +80,11 @@ def _recipes() -> tuple[list[str], list[list[str]]]:
         about = lines[1].removeprefix("#").strip() if lines[1].startswith("#") else ""
         rows.append([name, f"kshot train {name}", about])
     return ["name", "command", "what it is"], rows
+
+
+TABLES = {
+    "learners": _learners,
+    "backbones": _backbones,
+    "datasets": _datasets,
+    "recipes": _recipes,
+}

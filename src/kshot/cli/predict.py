@@ -10,7 +10,6 @@ import tyro
 from kshot.cli.tables import print_table
 from kshot.data.pictures import prepare_picture
 from kshot.data.sources.image_folder import read_support
-from kshot.data.splits import LabelledSplits
 from kshot.estimator import FewShotClassifier
 from kshot.training.run import load_run
 
@@ -26,6 +25,7 @@ class Predict:
         support: Folder (or zip) with one folder of example pictures for each class.
         query: Pictures to name.
         top: How many classes to show for each picture.
+        device: Where to compute: "auto" takes a GPU when there is one.
         json: Print JSON instead of a table.
     """
 
@@ -33,16 +33,17 @@ class Predict:
     support: Path
     query: tuple[Path, ...]
     top: int = 1
+    device: str = "auto"
     json: bool = False
 
 
 def main(arguments: list[str]) -> int:
     """Parse the arguments, adapt, name the pictures, print; the exit status."""
     flags = tyro.cli(Predict, args=arguments, prog="kshot predict")
-    run = load_run(flags.run)
-    if not isinstance(run.source, LabelledSplits) or not run.source.preparation:
+    run = load_run(flags.run, flags.device)
+    if not run.preparation:
         raise ValueError(f"The run {flags.run} was not trained on pictures, so it cannot name any.")
-    preparation = dict(run.source.preparation)
+    preparation = dict(run.preparation)
     pictures, labels = read_support(flags.support, preparation)
     queries = np.stack([prepare_picture(path, **preparation) for path in flags.query])
     classifier = FewShotClassifier(run.learner).fit(pictures, labels)

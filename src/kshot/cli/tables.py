@@ -6,7 +6,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-__all__ = ["print_results", "print_table"]
+__all__ = ["print_results", "print_table", "task_name"]
 
 
 def print_results(rows: Sequence[dict[str, Any]]) -> None:
@@ -18,9 +18,7 @@ def print_results(rows: Sequence[dict[str, Any]]) -> None:
     table = [
         [
             row["learner"],
-            f"{row['way']}-way {row['shot']}-shot"
-            if row["accuracy"] is not None
-            else f"{row['shot']}-shot",
+            task_name(row),
             str(row["query_shot"]),
             _score(row),
             row["batch_norm"] + (" (transductive)" if row["transductive"] else ""),
@@ -30,6 +28,14 @@ def print_results(rows: Sequence[dict[str, Any]]) -> None:
     ]
     columns = ["learner", "task", "queries", "score, 95 % interval", "BatchNorm", "published"]
     print_table(title, columns, table)
+
+
+def task_name(row: dict[str, Any]) -> str:
+    """The task of a result row, such as "5-way 1-shot, 3 steps"."""
+    way = "" if row["accuracy"] is None else f"{row['way']}-way "
+    task = f"{way}{row['shot']}-shot"
+    steps = row["num_test_steps"]
+    return task if steps is None else f"{task}, {steps} step{'s' * (steps != 1)}"
 
 
 def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 
+import tyro
+
 from kshot.cli.figures import write_figures
 from kshot.cli.flags import parse_flags
 from kshot.cli.recipes import find_recipe, recipe_names
@@ -55,18 +57,21 @@ def main(arguments: list[str]) -> int:
     """Parse the arguments, train, evaluate, print; the exit status."""
     config, recipe, output = parse(arguments)
     first_process = os.environ.get("RANK", "0") == "0"
+    if not output.resume and not output.out and os.environ.get("WORLD_SIZE", "1") != "1":
+        raise ValueError("Several processes train one run together: name its folder with --out.")
     folder = output.resume or output.out or _new_folder(config)
     run = build_run(config)
     check_run(run)
     if output.resume is None and first_process:
-        create_folder(folder, config, shlex.join(["kshot", "train", *arguments]), recipe)
+        create_folder(folder, run, shlex.join(["kshot", "train", *arguments]), recipe)
     try:
         run = train_run(run, folder, resume=output.resume is not None)
     except Interrupted as stop:
         raise Interrupted(f"{stop} Continue with: kshot train --resume {folder}") from None
     if not first_process:
         return 0
-    scored = evaluate_run(load_run(folder), folder)
+    run = load_run(folder, config.training.device)
+    scored = evaluate_run(run, folder)
     rows = [row for row, _ in scored]
     merge_results(folder / "results.json", rows)
     if output.results is not None:
@@ -88,6 +93,8 @@ def main(arguments: list[str]) -> int:
 def parse(arguments: list[str]) -> tuple[RunConfig, str | None, Output]:
     """The configuration, recipe and output that the arguments of `kshot train` say."""
     rest = list(arguments)
+    if any(argument.split("=")[0] == "--resume" for argument in rest):
+        return _parse_resume(rest)
     target = rest.pop(0) if rest and not rest[0].startswith("-") else "protonet"
     path = find_recipe(target)
     if path is None and target not in LEARNERS:
@@ -95,10 +102,22 @@ def parse(arguments: list[str]) -> tuple[RunConfig, str | None, Output]:
         raise ValueError(f"Unknown learner or recipe {target!r}.{nearest(target, known)}")
     base = RunConfig(learner=Choice(target)) if path is None else load_recipe(path)
     config, output = parse_flags(rest, base, Output, program="kshot train", description=DESCRIPTION)
-    if output.resume is None:
-        parts = ("data", "backbone", "learner")
-        same = all(getattr(config, part).name == getattr(base, part).name for part in parts)
-        return config, _recipe_name(path) if same else None, output
+    parts = ("data", "backbone", "learner")
+    same = all(getattr(config, part).name == getattr(base, part).name for part in parts)
+    return config, _recipe_name(path) if same else None, output
+
+
+def _parse_resume(arguments: list[str]) -> tuple[RunConfig, str | None, Output]:
+    """A run is resumed as it was configured, so no other flag would have an effect."""
+    output = tyro.cli(
+        Output,
+        args=arguments,
+        prog="kshot train --resume RUN",
+        description="Continue an interrupted run, as it was configured.",
+    )
+    assert output.resume is not None
+    if output.out is not None:
+        raise ValueError("--resume continues in the run's own folder; --out names a new one.")
     described = read_description(output.resume)
     return parse_run(described["config"]), described["recipe"], output
 

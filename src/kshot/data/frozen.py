@@ -2,15 +2,14 @@
 
 import hashlib
 import json
-import os
-import secrets
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
+from safetensors.numpy import save
 
+from kshot.data.atomic import write_atomically
 from kshot.data.dataset import LabelledDataset
 from kshot.data.sampler import EpisodeIndices, read_episodes
 from kshot.episodes import Episodes
@@ -36,6 +35,13 @@ class FrozenEpisodes:
         """How many episodes there are."""
         return len(self.indices.classes)
 
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Way, shot and query_shot of the largest episode."""
+        way = self.indices.classes.shape[1]
+        support, query = self.indices.support_rows.shape[1], self.indices.query_rows.shape[1]
+        return way, support // way, query // way
+
     def sample(self, episodes: Sequence[int] | np.ndarray) -> Episodes:
         """The episodes of some indices, as one batch of tasks.
 
@@ -59,13 +65,8 @@ def save_episodes(path: Path, indices: EpisodeIndices, dataset: LabelledDataset)
         >>> save_episodes(path, sampler.indices(range(600)), dataset)  # doctest: +SKIP
     """
     metadata = {"format": _FORMAT, "fingerprint": fingerprint(dataset)}
-    temporary = path.with_name(f"{path.name}.{secrets.token_hex(4)}.tmp")
-    try:
-        parts = {name: np.ascontiguousarray(part) for name, part in indices._asdict().items()}
-        save_file(parts, temporary, metadata)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    parts = {name: np.ascontiguousarray(part) for name, part in indices._asdict().items()}
+    write_atomically(path, save(parts, metadata))
 
 
 def load_episodes(path: Path, dataset: LabelledDataset) -> FrozenEpisodes:

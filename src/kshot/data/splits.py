@@ -42,6 +42,11 @@ class TaskSource(Protocol):
         """Numbers to predict for an input in regression; None in classification."""
         ...
 
+    @property
+    def preparation(self) -> Mapping[str, Any]:
+        """How a new picture becomes an input; empty when inputs are not pictures."""
+        ...
+
     def has_split(self, split: str) -> bool:
         """Whether tasks of this split can be drawn."""
         ...

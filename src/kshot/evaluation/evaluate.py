@@ -10,11 +10,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from kshot.backbones.normalization import has_running_averages
 from kshot.config import BatchNormPolicy
 from kshot.data.sampler import Sampler
 from kshot.episodes import Episodes
 from kshot.evaluation.intervals import MeanInterval, mean_interval
 from kshot.learner import MetaLearner
+from kshot.learners.optimization.fast_weights import FastWeightLearner
 from kshot.losses import Loss, check_examples, mask_absent
 
 __all__ = ["Evaluation", "episode_scores", "evaluate", "paired_difference"]
@@ -29,12 +31,14 @@ class Evaluation:
         metric: which of the two.
         batch_norm: BatchNorm policy they were computed under.
         transductive: whether a prediction depended on the other queries.
+        num_test_steps: inner steps that were taken; None for a learner that takes none.
     """
 
     scores: np.ndarray
     metric: Literal["accuracy", "mean_squared_error"]
     batch_norm: BatchNormPolicy
     transductive: bool
+    num_test_steps: int | None = None
 
     @property
     def interval(self) -> MeanInterval:
@@ -49,6 +53,7 @@ def evaluate(
     *,
     batch_episodes: int = 0,
     batch_norm: BatchNormPolicy | None = None,
+    num_test_steps: int | None = None,
     device: torch.device | str | None = None,
     on_batch: Callable[[int], None] | None = None,
 ) -> Evaluation:
@@ -64,18 +69,30 @@ def evaluate(
         batch_episodes: episodes computed at once, which the scores do not depend on; 0 takes as
             many as make about 400 examples, since larger batches leave a CPU's caches.
         batch_norm: policy to evaluate under; None keeps the learner's own.
+        num_test_steps: inner steps to take, for learners that take gradient steps; None keeps the
+            learner's own.
         device: where to compute, the learner moves there; None computes where it is.
         on_batch: called with the number of episodes done after each batch.
+
+    Raises:
+        ValueError: when predictions are not numbers, or the learner cannot work under the policy
+            or takes no gradient steps.
     """
     if num_episodes < 2:
         raise ValueError(f"An evaluation needs at least 2 episodes, not {num_episodes}.")
     if device is not None:
         learner.to(device)
+    if batch_norm is not None:
+        _check_policy(learner, batch_norm)
+    if num_test_steps is not None and not isinstance(learner, FastWeightLearner):
+        raise ValueError(f"{type(learner).__name__} takes no inner steps: leave num_test_steps.")
     place = next((p.device for p in learner.parameters()), torch.device(device or "cpu"))
     dtype = next((p.dtype for p in learner.parameters()), None)
     scores: list[np.ndarray] = []
-    batch_episodes = batch_episodes or _fitting_batch(sampler.sample([0]))
-    with torch.no_grad(), _evaluation_mode(learner, batch_norm):
+    batch_episodes = batch_episodes or _fitting_batch(
+        sampler.sample([0]), batch_norm or learner.batch_norm
+    )
+    with torch.no_grad(), _evaluation_mode(learner, batch_norm, num_test_steps):
         for start in range(0, num_episodes, batch_episodes):
             stop = min(start + batch_episodes, num_episodes)
             episodes = sampler.sample(range(start, stop)).to(place, dtype)
@@ -83,17 +100,42 @@ def evaluate(
             check_examples(episodes.query, learner.loss.kind, "query")
             state = learner.adapt(episodes.support)
             predictions = learner.predict(state, episodes.query.inputs, episodes.query.mask)
+            if predictions.isnan().any():
+                raise ValueError(
+                    f"The learner predicts NaN in episodes {start} to {stop - 1}. Was its training "
+                    "cut short by diverging, or is its inner_lr too large?"
+                )
             scores.append(episode_scores(predictions, episodes, learner.loss).cpu().numpy())
             if on_batch:
                 on_batch(stop)
         policy, transductive = learner.batch_norm, learner.transductive
+        steps = learner.num_test_steps if isinstance(learner, FastWeightLearner) else None
     metric = "accuracy" if learner.loss.kind == "classification" else "mean_squared_error"
-    return Evaluation(np.concatenate(scores).astype(np.float64), metric, policy, transductive)
+    values = np.concatenate(scores).astype(np.float64)
+    return Evaluation(values, metric, policy, transductive, steps)
 
 
-def _fitting_batch(episode: Episodes, examples: int = 400) -> int:
-    size = episode.support.targets.shape[1] + episode.query.targets.shape[1]
+def _fitting_batch(episode: Episodes, policy: BatchNormPolicy, examples: int = 400) -> int:
+    support, query = episode.support.targets.shape[1], episode.query.targets.shape[1]
+    # Under this policy every query passes through the network with the support set beside it.
+    size = support + query * (1 + support if policy == "support_and_query" else 1)
     return max(1, examples // size)
+
+
+def _check_policy(learner: MetaLearner, policy: BatchNormPolicy) -> None:
+    if learner.batch_norm == "none":
+        return  # no layer asks
+    if policy not in learner.batch_norm_policies:
+        raise ValueError(
+            f"{type(learner).__name__} cannot be evaluated under the BatchNorm policy {policy!r}, "
+            f"only under {', '.join(learner.batch_norm_policies)}."
+        )
+    if policy == "running" and not has_running_averages(learner):
+        raise ValueError(
+            "The BatchNorm policy 'running' reads running averages, and this learner, trained "
+            f"under {learner.batch_norm!r}, has none. Evaluate it under 'support_and_query' for "
+            "numbers that are not transductive."
+        )
 
 
 def episode_scores(
@@ -126,16 +168,23 @@ def paired_difference(first: Evaluation, second: Evaluation) -> MeanInterval:
 
 
 @contextlib.contextmanager
-def _evaluation_mode(learner: MetaLearner, batch_norm: BatchNormPolicy | None) -> Iterator[None]:
+def _evaluation_mode(
+    learner: MetaLearner, batch_norm: BatchNormPolicy | None, num_test_steps: int | None
+) -> Iterator[None]:
     # Module by module: one that is kept in evaluation mode during training stays there.
     modes = [(module, module.training) for module in learner.modules()]
     own_policy = learner.batch_norm
+    own_steps = learner.num_test_steps if isinstance(learner, FastWeightLearner) else 0
     learner.eval()
     if batch_norm is not None and own_policy != "none":
         learner.batch_norm = batch_norm
+    if num_test_steps is not None and isinstance(learner, FastWeightLearner):
+        learner.num_test_steps = num_test_steps
     try:
         yield
     finally:
         for module, was_training in modes:
             module.training = was_training
         learner.batch_norm = own_policy
+        if isinstance(learner, FastWeightLearner):
+            learner.num_test_steps = own_steps

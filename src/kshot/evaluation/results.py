@@ -12,9 +12,21 @@ from typing import Any
 import numpy as np
 
 from kshot.config import EpisodeConfig, EvaluationConfig, RunConfig
+from kshot.data.atomic import write_atomically
 from kshot.evaluation.evaluate import Evaluation
+from kshot.evaluation.intervals import MeanInterval, mean_interval
 
-__all__ = ["git_revision", "machine", "merge_results", "read_results", "result_row", "versions"]
+__all__ = [
+    "git_revision",
+    "machine",
+    "merge_results",
+    "read_results",
+    "result_row",
+    "same_episodes",
+    "score",
+    "spread_over_seeds",
+    "versions",
+]
 
 Row = dict[str, Any]
 
@@ -69,6 +81,7 @@ def result_row(
         "ci95": half_width,
         "batch_norm": evaluation.batch_norm,
         "transductive": evaluation.transductive,
+        "num_test_steps": evaluation.num_test_steps,
         "seed": config.training.seed,
         "evaluation_seed": wanted.seed,
         **training,
@@ -85,15 +98,36 @@ def merge_results(path: Path, rows: Sequence[Row]) -> None:
     """Write rows to a results file; a row there stays unless one of these measures the same."""
     new = {_identity(row) for row in rows}
     kept = [row for row in read_results(path) if _identity(row) not in new]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(f".partial{os.getpid()}")
-    partial.write_text(json.dumps([*kept, *rows], indent=2) + "\n", encoding="utf-8")
-    os.replace(partial, path)
+    write_atomically(path, json.dumps([*kept, *rows], indent=2) + "\n")
 
 
 def read_results(path: Path) -> list[Row]:
     """The rows of a results file; [] when there is none."""
     return json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
+
+
+def same_episodes(first: Row, second: Row) -> bool:
+    """Whether two rows were scored on the same episodes, so that they can be compared in pairs."""
+    return all(first.get(key) == second.get(key) for key in _EPISODES)
+
+
+def spread_over_seeds(rows: Sequence[Row]) -> list[tuple[Row, MeanInterval]]:
+    """How results vary with the training seed: a row of each kind, its mean over seeds.
+
+    The interval of a single row says how well its episodes know one trained learner; this one says
+    what training again would give.
+    """
+    groups: dict[tuple[Any, ...], dict[int, Row]] = {}
+    for row in rows:
+        kind = tuple(row.get(key) for key in _IDENTITY if key != "seed")
+        groups.setdefault(kind, {})[row["seed"]] = row
+    repeated = [list(group.values()) for group in groups.values() if len(group) > 1]
+    return [(group[0], mean_interval(np.array([*map(score, group)]))) for group in repeated]
+
+
+def score(row: Row) -> float:
+    """The accuracy of a row as a fraction, or in regression its mean squared error."""
+    return row["mean_squared_error"] if row["accuracy"] is None else row["accuracy"]
 
 
 def versions() -> dict[str, str]:
@@ -109,9 +143,13 @@ def versions() -> dict[str, str]:
 
 
 def git_revision() -> str | None:
-    """The source's git revision, with "+changes" when files differ from it; None outside git."""
+    """The source's git revision, with "+changes" when files differ from it; None outside git.
+
+    A package installed into an environment within someone's repository is none of its files.
+    """
     folder = Path(__file__).parent
     try:
+        _git(folder, "ls-files", "--error-unmatch", __file__)
         revision = _git(folder, "rev-parse", "HEAD")
         changed = _git(folder, "status", "--porcelain", "--untracked-files=no", "--", str(folder))
     except (OSError, subprocess.CalledProcessError):
@@ -150,9 +188,14 @@ def _identity(row: Row) -> tuple[Any, ...]:
     return tuple(row.get(key) for key in _IDENTITY)
 
 
+_EPISODES = (
+    *("data", "protocol", "split", "within", "way", "shot", "query_shot", "episodes"),
+    *("evaluation_seed", "frozen"),
+)
 _IDENTITY = (
     *("learner", "backbone", "data", "protocol", "split", "train_split", "within"),
-    *("way", "shot", "query_shot", "batch_norm", "seed", "evaluation_seed", "recipe"),
+    *("way", "shot", "query_shot", "batch_norm", "num_test_steps"),
+    *("seed", "evaluation_seed", "frozen", "recipe"),
 )
 
 

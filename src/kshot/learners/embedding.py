@@ -7,9 +7,14 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from kshot.backbones.normalization import apply_to_query, apply_to_support, stored_statistics
+from kshot.backbones.normalization import (
+    apply_to_query,
+    apply_to_support,
+    reads_stored,
+    stored_statistics,
+)
 from kshot.config import BatchNormPolicy
-from kshot.episodes import Inputs, map_tensors
+from kshot.episodes import Inputs, leaves, map_tensors
 from kshot.learners.task_map import map_tasks
 
 __all__ = ["embed_pooled", "embed_query", "embed_support"]
@@ -52,7 +57,7 @@ def embed_support(
     mask: Bool[Tensor, "tasks n"] | None,
 ) -> Float[Tensor, "tasks n dim"]:
     """Embeddings of each task's support inputs (tasks, n, *shape)."""
-    if policy in ("running", "none"):
+    if reads_stored(policy):
         return embed_pooled(encoder, inputs, mask)
     return map_tasks(
         lambda inputs, mask: apply_to_support(_network(encoder), policy, inputs, mask), inputs, mask
@@ -68,7 +73,7 @@ def embed_query(
     support_mask: Bool[Tensor, "tasks n"] | None,
 ) -> Float[Tensor, "tasks m dim"]:
     """Embeddings of each task's query inputs (tasks, m, *shape)."""
-    if policy in ("running", "none"):
+    if reads_stored(policy):
         return embed_pooled(encoder, inputs, mask)
 
     def embed_one_task(
@@ -98,5 +103,4 @@ def _checked(encoder: nn.Module, inputs: Inputs) -> Tensor:
 
 
 def _batch_shape(inputs: Inputs) -> torch.Size:
-    first = next(iter(inputs.values())) if isinstance(inputs, dict) else inputs
-    return first.shape[:2]
+    return leaves(inputs)[0].shape[:2]

@@ -62,7 +62,7 @@ class LearnerRow:
         meta_trained: whether it has meta-parameters to train.
         meta_gradient: what the gradient of its meta-loss is: the exact one, first order only,
             implicit, of another loss than the reported one (surrogate), or none.
-        online: whether its state can take in one more example.
+        transductive: whether, as its paper runs it, a prediction depends on the other queries.
     """
 
     constructor: Callable[..., MetaLearner]
@@ -73,7 +73,7 @@ class LearnerRow:
     kinds: tuple[Literal["classification", "regression"], ...] = ("classification",)
     meta_trained: bool = True
     meta_gradient: Literal["exact", "first_order", "implicit", "surrogate", "none"] = "exact"
-    online: bool = False
+    transductive: bool = False
 
 
 LEARNERS: dict[str, LearnerRow] = {
@@ -109,6 +109,7 @@ LEARNERS: dict[str, LearnerRow] = {
         "a learned initialization, adapted by a few gradient steps",
         "Model-Agnostic Meta-Learning for Fast Adaptation of Deep Networks, ICML 2017",
         kinds=("classification", "regression"),
+        transductive=True,
     ),
     "fomaml": LearnerRow(
         partial(MAML, first_order=True),
@@ -118,6 +119,7 @@ LEARNERS: dict[str, LearnerRow] = {
         "Model-Agnostic Meta-Learning for Fast Adaptation of Deep Networks, ICML 2017",
         kinds=("classification", "regression"),
         meta_gradient="first_order",
+        transductive=True,
     ),
 }
 """Every learner, by the short name of its paper."""

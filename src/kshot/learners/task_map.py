@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from kshot.episodes import Inputs, map_tensors
+from kshot.episodes import Inputs, leaves, map_tensors
 
 __all__ = ["Strategy", "choose_strategy", "forward_flops", "map_tasks"]
 
@@ -39,24 +39,22 @@ def map_tasks(
         >>> map_tasks(lambda x: x.sum(), torch.ones(3, 4))
         tensor([4., 4., 4.])
     """
-    leaves: list[Tensor] = []
-    map_tensors(leaves.append, trees)
-    num_tasks = leaves[0].shape[0]
+    tensors = leaves(trees)
     if strategy == "loop":
         results = [
             function(*map_tensors(lambda tensor, task=task: tensor[task], trees))
-            for task in range(num_tasks)
+            for task in range(tensors[0].shape[0])
         ]
-        return map_tensors(lambda *tensors: torch.stack(tensors), *results)
+        return map_tensors(lambda *each: torch.stack(each), *results)
 
-    def function_of_leaves(*task_leaves: Tensor) -> Any:
-        place = iter(task_leaves)
+    def function_of_leaves(*task_tensors: Tensor) -> Any:
+        place = iter(task_tensors)
         return function(*map_tensors(lambda _: next(place), trees))
 
     mapped = torch.func.vmap(function_of_leaves, chunk_size=chunk_size, randomness="different")
     # The CPU's fused attention has no batching rule: it would run task by task, with a warning.
     with sdpa_kernel(SDPBackend.MATH):
-        return mapped(*leaves)
+        return mapped(*tensors)
 
 
 def choose_strategy(flops: int) -> Literal["vmap", "loop"]:

@@ -7,13 +7,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from kshot.episodes import Episodes, concatenate, map_tensors
+from kshot.episodes import Episodes, concatenate, leaves, map_tensors
 from kshot.learner import MetaLearner
 from kshot.testing.comparison import (
     double_copy,
     expect,
     expect_same,
-    leaves,
     one_task,
     predict_query,
     predictions_of,

@@ -7,14 +7,13 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-from kshot.episodes import Episodes, Examples, map_tensors
+from kshot.episodes import Episodes, Examples, leaves, map_tensors
 from kshot.learner import MetaLearner
 
 __all__ = [
     "double_copy",
     "expect",
     "expect_same",
-    "leaves",
     "one_task",
     "predict_query",
     "predictions_of",
@@ -73,13 +72,6 @@ def predict_query(learner: MetaLearner, state: Any, query: Examples) -> Tensor:
 def one_task(tree: Any, task: int) -> Any:
     """The batch of one task out of a batch."""
     return map_tensors(lambda tensor: tensor[task : task + 1], tree)
-
-
-def leaves(tree: Any) -> list[Tensor]:
-    """The tensors of nested (named) tuples, lists and dictionaries."""
-    found: list[Tensor] = []
-    map_tensors(found.append, tree)
-    return found
 
 
 def trainable(learner: nn.Module) -> list[nn.Parameter]:

@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor
 
-from kshot.episodes import Episodes, Examples, concatenate, map_tensors
+from kshot.episodes import Episodes, Examples, concatenate, leaves, map_tensors
 
 __all__ = ["separable", "twice_the_way", "without_last_class"]
 
@@ -75,6 +75,4 @@ def separable(episodes: Episodes, kind: str, seed: int = 0) -> Episodes:
 
 
 def _floating(examples: Examples) -> list[Tensor]:
-    leaves: list[Tensor] = []
-    map_tensors(leaves.append, examples.inputs)
-    return [x for x in leaves if x.is_floating_point()]
+    return [x for x in leaves(examples.inputs) if x.is_floating_point()]

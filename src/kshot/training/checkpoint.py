@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,6 +11,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
+
+from kshot.data.atomic import write_atomically
 
 __all__ = [
     "Checkpoint",
@@ -60,16 +61,9 @@ def save_checkpoint(path: Path, tensors: Mapping[str, Tensor], state: Mapping[st
     plain = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
     header = {"format": FORMAT, "digest": _digest(plain), "state": dict(state)}
     data = save(plain, metadata={"kshot": json.dumps(header)})
-    partial = path.with_suffix(f".partial{os.getpid()}")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with open(partial, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, path)
+        write_atomically(path, data)
     except OSError as error:
-        partial.unlink(missing_ok=True)
         raise CheckpointError(
             f"The checkpoint {path} could not be written ({error.strerror or error}). Free "
             f"{len(data) / 2**20:.0f} MB or choose another folder; the one before is intact."
@@ -154,6 +148,22 @@ class CheckpointFolder:
         except CheckpointError as error:
             warnings.warn(f"{error} The latest weights are used instead.", stacklevel=2)
             return None
+
+    def load_for_use(self) -> Checkpoint:
+        """The best weights, or the latest when no validation chose any, and how they came about.
+
+        Raises:
+            CheckpointError: when there is neither.
+        """
+        best = self.load_best()
+        if best is None:
+            _, latest = self.load_latest()
+            training = {**latest.state["training"], "best_score": None, "best_iteration": 0}
+            return Checkpoint(latest.tensors, {**latest.state, "training": training})
+        if not self.steps():
+            return best
+        # The best weights are of an earlier iteration than the training went on to.
+        return Checkpoint(best.tensors, self.load_latest()[1].state)
 
     def load_latest(self) -> tuple[Path, Checkpoint]:
         """The latest checkpoint that is intact; a damaged one falls back with a warning.

@@ -51,13 +51,13 @@ class Processes(NamedTuple):
             for tensor in tensors:
                 dist.broadcast(tensor, src=0)
 
-    def agree(self, flag: bool) -> bool:
+    def agree(self, flag: bool, device: torch.device) -> bool:
         """What the first process says, on every process."""
         if self.count == 1:
             return flag
-        flags = [flag]
-        dist.broadcast_object_list(flags, src=0)
-        return flags[0]
+        said = torch.tensor(flag, device=device)
+        dist.broadcast(said, src=0)
+        return bool(said)
 
 
 @contextlib.contextmanager
@@ -68,12 +68,14 @@ def process_group(device: torch.device) -> Iterator[Processes]:
         yield Processes()
         return
     if device.type == "cuda":
-        torch.cuda.set_device(device)  # nccl exchanges objects through the current GPU
+        torch.cuda.set_device(device)  # nccl's barrier runs on the current GPU
     owned = not dist.is_initialized()
     if owned:
         dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
     try:
         yield Processes(dist.get_rank(), dist.get_world_size())
+        # A process that leaves while another still receives would break that one's connection.
+        dist.barrier()
     finally:
         if owned:
             dist.destroy_process_group()

@@ -1,9 +1,9 @@
 """A run: a configuration made into data and learner, trained, evaluated, kept in a folder."""
 
 import json
-import os
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,10 +11,20 @@ from typing import Any, NamedTuple
 import torch
 
 from kshot.backbones.heads import Flatten
-from kshot.config import EpisodeConfig, EvaluationConfig, RunConfig, bounds, parse_run
+from kshot.config import (
+    BatchNormPolicy,
+    EpisodeConfig,
+    EvaluationConfig,
+    RunConfig,
+    bounds,
+    parse_run,
+)
+from kshot.data.atomic import write_atomically
+from kshot.data.augment import AugmentedSampler
+from kshot.data.frozen import FrozenEpisodes, load_episodes
 from kshot.data.sampler import Sampler
 from kshot.data.sources import load_data
-from kshot.data.splits import TaskSource
+from kshot.data.splits import LabelledSplits, TaskSource
 from kshot.evaluation.evaluate import Evaluation, evaluate
 from kshot.evaluation.results import git_revision, machine, result_row, versions
 from kshot.learner import MetaLearner
@@ -45,15 +55,22 @@ class Run:
 
     Attributes:
         config: what it was made from.
-        source: its tasks.
+        tasks: what its learner was built for.
+        preparation: how a new picture becomes an input; empty when inputs are not pictures.
         learner: its learner.
         training: how far the learner is trained.
     """
 
     config: RunConfig
-    source: TaskSource
+    tasks: TaskShape
+    preparation: Mapping[str, Any]
     learner: MetaLearner
     training: TrainingState
+
+    @cached_property
+    def source(self) -> TaskSource:
+        """Its data, read when first asked for: a trained learner predicts without."""
+        return load_data(self.config.data)
 
 
 class Scored(NamedTuple):
@@ -65,7 +82,7 @@ class Scored(NamedTuple):
 
 def build_run(config: RunConfig) -> Run:
     """Load the data and build the learner, its weights drawn from the training seed."""
-    learner_row(config.learner.name)
+    learner_row(config.learner.name)  # a wrong name is said before the data are prepared
     source = load_data(config.data)
     if source.num_outputs is not None:
         columns = source.num_outputs
@@ -73,15 +90,12 @@ def build_run(config: RunConfig) -> Run:
         ways = [bounds(config.episodes.way)[1], bounds(config.validation.way)[1]]
         columns = max(*ways, *config.evaluation.ways)
     num_classes = source.num_classes(config.training.split)
-    torch.manual_seed(config.training.seed)
     tasks = TaskShape(source.input_shape, columns, num_classes, source.kind)
-    return Run(
-        config, source, build_learner(config.learner, config.backbone, tasks), TrainingState()
-    )
+    return _assemble(config, tasks, source.preparation)
 
 
-def create_folder(folder: Path, config: RunConfig, command: str, recipe: str | None) -> None:
-    """Make the folder of a new run, with its configuration and where it comes from.
+def create_folder(folder: Path, run: Run, command: str, recipe: str | None) -> None:
+    """Make the folder of a new run, with all that is needed to build its learner again.
 
     Raises:
         FileExistsError: when there is a run already.
@@ -92,17 +106,16 @@ def create_folder(folder: Path, config: RunConfig, command: str, recipe: str | N
             " or name another folder with --out."
         )
     description = {
-        "config": config.as_dict(),
+        "config": run.config.as_dict(),
+        "tasks": run.tasks._asdict(),
+        "preparation": dict(run.preparation),
         "command": command,
         "recipe": recipe,
         "versions": versions(),
         "git": git_revision(),
         "machine": machine(),
     }
-    folder.mkdir(parents=True, exist_ok=True)
-    partial = folder / "run.json.partial"
-    partial.write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")
-    os.replace(partial, folder / "run.json")
+    write_atomically(folder / "run.json", json.dumps(description, indent=2) + "\n")
 
 
 def train_run(run: Run, folder: Path, *, resume: bool = False, quiet: bool = False) -> Run:
@@ -120,7 +133,7 @@ def train_run(run: Run, folder: Path, *, resume: bool = False, quiet: bool = Fal
         resume=resume,
         quiet=quiet,
     )
-    return Run(config, run.source, run.learner, state)
+    return replace(run, training=state)
 
 
 def check_run(run: Run) -> None:
@@ -135,39 +148,53 @@ def check_run(run: Run) -> None:
         validation = _validation_sampler(run)
         if validation is not None:
             validation.sample([0])
-    for episode, _ in _conditions(config.evaluation, run.source.kind):
+    for episode, _, _ in _conditions(config.evaluation, run.tasks.kind):
         run.source.sampler(config.evaluation.split, episode, config.evaluation.seed).sample([0])
 
 
-def load_run(folder: Path) -> Run:
+def load_run(folder: Path, device: str = "auto") -> Run:
     """The run of a folder with its trained learner: the best weights, else the latest.
+
+    The data it was trained on are not read before someone asks for its `source`.
+
+    Args:
+        folder: the run's folder.
+        device: where the learner computes: "auto" takes a GPU when there is one.
 
     Raises:
         CheckpointError: when the folder holds no run or no usable checkpoint.
     """
-    config = parse_run(read_description(folder)["config"], where=str(folder / "run.json"))
-    run = build_run(config)
-    if not learner_row(config.learner.name).meta_trained:
-        return run
-    checkpoints = CheckpointFolder(folder / "checkpoints")
-    path, checkpoint = checkpoints.load_latest()
-    state = TrainingState(**checkpoint.state["training"])
-    best = checkpoints.load_best()
-    load_weights(run.learner, best or checkpoint, config.learner.name, path)
+    description = read_description(folder)
+    config = parse_run(description["config"], where=str(folder / "run.json"))
+    shape = description["tasks"]
+    tasks = TaskShape(**{**shape, "input_shape": tuple(shape["input_shape"])})
+    run = _assemble(config, tasks, description["preparation"])
+    if learner_row(config.learner.name).meta_trained:
+        checkpoint = CheckpointFolder(folder / "checkpoints").load_for_use()
+        load_weights(run.learner, checkpoint, config.learner.name, folder)
+        run = replace(run, training=TrainingState(**checkpoint.state["training"]))
     dtype = torch.float64 if config.training.precision == "float64" else torch.float32
-    learner = run.learner.to(choose_device(config.training.device), dtype).eval()
-    return Run(config, run.source, learner, state)
+    run.learner.to(choose_device(device), dtype).eval()
+    return run
 
 
 def read_description(folder: Path) -> dict[str, Any]:
-    """What run.json says of a run: its configuration, command, versions, machine."""
+    """What run.json says of a run: its configuration, tasks, command, versions, machine."""
     path = folder / "run.json"
     if not path.exists():
         raise CheckpointError(
             f"{folder} is not the folder of a run: it has no run.json. Train one with "
             f"`kshot train --out {folder}`."
         )
-    return json.loads(path.read_text(encoding="utf-8"))
+    needed = ("config", "tasks", "preparation", "command", "recipe", "versions", "git", "machine")
+    try:
+        description = json.loads(path.read_text(encoding="utf-8"))
+        missing = [key for key in needed if key not in description]
+    except (ValueError, TypeError) as error:
+        raise CheckpointError(f"{path} is damaged ({error}). Restore it, or train again.") from None
+    if missing:
+        raise CheckpointError(f"{path} lacks {', '.join(missing)}. Restore it, or train again.")
+    return description
 
 
 def evaluate_run(
@@ -176,6 +203,7 @@ def evaluate_run(
     evaluation: EvaluationConfig | None = None,
     *,
     command: str | None = None,
+    frozen: Path | None = None,
 ) -> list[Scored]:
     """Score a run's learner, and the pixel nearest-centroid baseline beside it.
 
@@ -184,6 +212,7 @@ def evaluate_run(
         folder: its folder, which says where the numbers come from.
         evaluation: which numbers; None takes the run's own configuration.
         command: the command that asks for the numbers, when it is not the one that trained.
+        frozen: a file of episodes to score on, instead of drawing them by way, shot and seed.
     """
     description = read_description(folder)
     provenance = {
@@ -200,17 +229,22 @@ def evaluate_run(
     }
     untrained = {"train_seconds": 0.0, "train_iterations": 0, "best_iteration": 0}
     scored = []
-    for episode, policy in _conditions(wanted, run.source.kind):
-        sampler = run.source.sampler(wanted.split, episode, wanted.seed)
+    stored = None
+    if frozen is not None:
+        wanted, stored = _frozen(run, wanted, frozen)
+        provenance |= {"evaluation_seed": None, "frozen": frozen.name}
+    for episode, policy, steps in _conditions(wanted, run.tasks.kind):
+        sampler = stored or run.source.sampler(wanted.split, episode, wanted.seed)
         own = (run.config.learner.name, run.config.backbone.name)
         candidates = [(*own, run.learner, trained)]
         if (
-            run.source.kind == "classification"
+            run.tasks.kind == "classification"
             and own != ("nearest_centroid", "flatten")
             and policy in (None, *wanted.batch_norm[:1])
+            and steps in (None, *wanted.num_test_steps[:1])
         ):
             # Cosine, as the pixel baseline of the papers.
-            pixels = NearestCentroid(Flatten(run.source.input_shape), normalize=True)
+            pixels = NearestCentroid(Flatten(run.tasks.input_shape), normalize=True)
             candidates.append(("nearest_centroid", "flatten", pixels, untrained))
         for name, backbone, learner, training in candidates:
             result = evaluate(
@@ -219,6 +253,7 @@ def evaluate_run(
                 wanted.episodes,
                 batch_episodes=wanted.batch_episodes,
                 batch_norm=policy,
+                num_test_steps=None if learner is not run.learner else steps,
             )
             row = result_row(
                 run.config,
@@ -235,9 +270,31 @@ def evaluate_run(
     return scored
 
 
+def _assemble(config: RunConfig, tasks: TaskShape, preparation: Mapping[str, Any]) -> Run:
+    torch.manual_seed(config.training.seed)
+    learner = build_learner(config.learner, config.backbone, tasks)
+    return Run(config, tasks, preparation, learner, TrainingState())
+
+
+def _frozen(
+    run: Run, wanted: EvaluationConfig, path: Path
+) -> tuple[EvaluationConfig, FrozenEpisodes]:
+    """The stored episodes of a file, and what is wanted of them."""
+    if not isinstance(run.source, LabelledSplits):
+        raise ValueError(f"{run.source.name} has no classes, so no frozen episodes.")
+    stored = load_episodes(path, run.source.dataset(wanted.split))
+    way, shot, query_shot = stored.shape
+    return replace(
+        wanted, ways=(way,), shots=(shot,), query_shots=(query_shot,), episodes=len(stored)
+    ), stored
+
+
 def _training_sampler(run: Run) -> Sampler:
-    training = run.config.training
-    return run.source.sampler(training.split, run.config.episodes, training.seed)
+    training, augmentation = run.config.training, run.config.augmentation
+    sampler = run.source.sampler(training.split, run.config.episodes, training.seed)
+    if not augmentation.moves:
+        return sampler
+    return AugmentedSampler(sampler, augmentation, seed=training.seed, split=training.split)
 
 
 def _validation_sampler(run: Run) -> Sampler | None:
@@ -250,8 +307,13 @@ def _validation_sampler(run: Run) -> Sampler | None:
     return run.source.sampler("val", run.config.validation, training.seed)
 
 
-def _conditions(wanted: EvaluationConfig, kind: str) -> Iterator[tuple[EpisodeConfig, Any]]:
+def _conditions(
+    wanted: EvaluationConfig, kind: str
+) -> Iterator[tuple[EpisodeConfig, BatchNormPolicy | None, int | None]]:
+    """Episodes, BatchNorm policy and inner steps of every row."""
     ways = wanted.ways if kind == "classification" else (1,)
-    policies = wanted.batch_norm or (None,)
-    for way, shot, query_shot, policy in product(ways, wanted.shots, wanted.query_shots, policies):
-        yield EpisodeConfig(way, shot, query_shot, wanted.within), policy
+    policies, steps = wanted.batch_norm or (None,), wanted.num_test_steps or (None,)
+    for way, shot, query_shot, policy, count in product(
+        ways, wanted.shots, wanted.query_shots, policies, steps
+    ):
+        yield EpisodeConfig(way, shot, query_shot, wanted.within), policy, count

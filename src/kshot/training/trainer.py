@@ -71,6 +71,14 @@ class TrainingState:
         self.waited += 1
         return False
 
+    def goes_on(self, config: TrainingConfig) -> bool:
+        """Whether there is more to train; a run that stopped early and is resumed is done."""
+        return self.iteration < config.iterations and not self.out_of_patience(config.patience)
+
+    def out_of_patience(self, patience: int) -> bool:
+        """Whether so many validations passed without a better one; patience 0 never runs out."""
+        return 0 < patience <= self.waited
+
 
 def meta_train(
     learner: MetaLearner,
@@ -90,7 +98,7 @@ def meta_train(
     the best weights by validation are kept, otherwise the last ones.
 
     Args:
-        learner: what to train, in place.
+        learner: what to train, in place; it stays on the device it was trained on.
         sampler: training episodes.
         config: how to train; see `TrainingConfig`.
         validation: validation episodes, the same ones each time.
@@ -147,7 +155,7 @@ class _Trainer:
         losses: list[float] = []
         folder = self.folder if self.processes.first else None
         with History(folder, config, start=start, quiet=quiet) as history:
-            while state.iteration < config.iterations:
+            while state.goes_on(config):
                 began = time.perf_counter()
                 losses.append(self.step())
                 state.iteration += 1
@@ -155,7 +163,8 @@ class _Trainer:
                 numbers = {"loss": sum(losses) / len(losses)}
                 if done or state.iteration % config.validate_every == 0:
                     numbers |= self.validate()
-                    done = done or self.processes.agree(0 < config.patience <= state.waited)
+                    impatient = state.out_of_patience(config.patience)
+                    done = done or self.processes.agree(impatient, self.device)
                 state.seconds += time.perf_counter() - began
                 episodes = (state.iteration - start) * config.meta_batch_size
                 numbers["episodes/s"] = episodes / (state.seconds - start_seconds)
@@ -163,7 +172,7 @@ class _Trainer:
                     history.write(state.iteration, **numbers, seconds=state.seconds)
                     losses.clear()
                 history.show(state.iteration, **numbers)
-                stopped = self.processes.agree(interrupted.is_set())
+                stopped = self.processes.agree(interrupted.is_set(), self.device)
                 if done or stopped or state.iteration % config.checkpoint_every == 0:
                     self.save()
                 if stopped and not done:
@@ -248,7 +257,10 @@ class _Trainer:
             torch.cuda.set_rng_state(checkpoint.tensors["random/cuda"], self.device)
         self.state = TrainingState(**checkpoint.state["training"])
         best = self.checkpoints.load_best()
-        self.best_weights = None if best is None else best.section("learner")
+        if best is None:  # there is none, or it is damaged: the next validation gives one
+            self.state.best_score, self.state.best_iteration = None, 0
+        else:
+            self.best_weights = best.section("learner")
 
     def _description(self) -> dict[str, object]:
         return {"learner": self.name, "training": asdict(self.state)}

@@ -2,6 +2,7 @@
 
 import copy
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -9,10 +10,13 @@ from torch import Tensor, nn
 
 from kshot.backbones.conv4 import Conv4
 from kshot.backbones.mlp import MLP
+from kshot.config import EpisodeConfig, TrainingConfig
+from kshot.data.sources.sinusoid import sinusoid
 from kshot.episodes import Episodes, Examples, one_hot
 from kshot.learners.baselines.fine_tuning import FineTuning
 from kshot.losses import mean_squared_error
 from kshot.testing import meta_gradient_error
+from kshot.training.trainer import meta_train
 
 CLASSES = torch.tensor([[4, 0, 7], [2, 7, 9]])
 LABELS = torch.tensor([[0, 1, 2, 2, 1, 0], [1, 0, 2, 0, 1, 2]])
@@ -147,3 +151,20 @@ def test_any_way_is_served(vectors: Episodes):
     targets = torch.eye(6, dtype=torch.float64).expand(2, 6, 6)
     state = learner.adapt(vectors.support._replace(targets=targets))
     assert learner.predict(state, vectors.query.inputs).shape == (2, 6, 6)
+
+
+@pytest.mark.parametrize("variant", ["finn", "nichol"])
+def test_pre_training_on_waves_leads_to_their_mean(variant: str):
+    """Without a support set nothing beats E[y | x]: -(2 / pi) 2.55 cos x, or 0 for any phase."""
+    torch.manual_seed(0)
+    tasks = sinusoid(variant=variant)
+    learner = FineTuning(MLP((1,), widths=(40, 40)), 1, loss=mean_squared_error)
+    config = TrainingConfig(iterations=1000, meta_batch_size=100, outer_lr=5e-3, device="cpu")
+    waves = tasks.sampler("train", EpisodeConfig(1, 10, 10), 0)
+    meta_train(learner, waves, config, quiet=True)
+    x = np.linspace(-5, 5, 201)
+    with torch.no_grad():
+        fitted = learner.net(torch.from_numpy(x).float().unsqueeze(1))[:, 0].numpy()
+    expected = tasks.closed_form_mean(x)
+    assert np.abs(expected).max() == pytest.approx(2.55 * 2 / np.pi if variant == "finn" else 0.0)
+    assert np.sqrt(np.mean((fitted - expected) ** 2)) < 0.1

@@ -1,5 +1,6 @@
 """The inner loop against slow loops, closed forms and the published identities."""
 
+import weakref
 from typing import Any
 
 import pytest
@@ -8,6 +9,11 @@ from torch import Tensor, nn
 
 from kshot.learners.optimization.inner_loop import inner_loop
 from kshot.learners.optimization.update_rules import SGD, Params, RuleState, UpdateRule
+
+
+def unroll(*arguments: Any, **options: Any) -> list[Params]:
+    """The whole trajectory."""
+    return list(inner_loop(*arguments, **options))
 
 
 class Quadratics:
@@ -30,7 +36,7 @@ class Quadratics:
     def meta_gradient(self, lr: float, first_order: bool = False) -> Tensor:
         """Of the last loss, after one step on each of those before it."""
         steps = len(self.centers) - 1
-        trajectory = inner_loop(
+        trajectory = unroll(
             lambda params, step: self.loss(params["x"], step),
             {"x": self.start},
             SGD(lr),
@@ -85,9 +91,7 @@ def test_the_taylor_identities():
 def test_reptile_moves_by_the_sum_of_the_gradients():
     """(x_1 - x_{k+1}) / a = sum of g_i, exactly."""
     q, lr = Quadratics(count=3), 0.1
-    trajectory = inner_loop(
-        lambda params, step: q.loss(params["x"], step), {"x": q.start}, SGD(lr), 3
-    )
+    trajectory = unroll(lambda params, step: q.loss(params["x"], step), {"x": q.start}, SGD(lr), 3)
     points = [params["x"] for params in trajectory]
     total = sum(q.slope(x, j) for j, x in enumerate(points[:-1]))
     torch.testing.assert_close((points[0] - points[-1]) / lr, total, rtol=1e-10, atol=1e-10)
@@ -124,7 +128,7 @@ def slow_trajectory(
 @pytest.mark.parametrize("steps", [0, 1, 4])
 def test_it_equals_the_slow_loop(first_order: bool, steps: int):
     net, params, x, y = network()
-    ours = inner_loop(
+    ours = unroll(
         lambda params, step: net_loss(net, params, x[0], y[0]),
         params,
         SGD(0.5),
@@ -154,7 +158,7 @@ def test_it_differentiates_more_than_twice():
     x = torch.tensor(0.3, dtype=torch.float64, requires_grad=True)
 
     def adapted(x: Tensor) -> Tensor:
-        return inner_loop(lambda p, step: p["x"].sin(), {"x": x}, SGD(0.5), 2)[-1]["x"]
+        return unroll(lambda p, step: p["x"].sin(), {"x": x}, SGD(0.5), 2)[-1]["x"]
 
     assert torch.autograd.gradgradcheck(adapted, (x,))
 
@@ -166,7 +170,7 @@ def test_steps_are_numbered():
         seen.append(step)
         return params["x"].sum()
 
-    trajectory = inner_loop(loss, {"x": torch.zeros(2)}, SGD(1.0), 3)
+    trajectory = unroll(loss, {"x": torch.zeros(2)}, SGD(1.0), 3)
     assert seen == [0, 1, 2] and trajectory[-1]["x"].tolist() == [-3, -3]
 
 
@@ -175,7 +179,7 @@ def test_under_no_grad_it_adapts_and_keeps_no_graph():
     expected = slow_trajectory(net, params, x[0], y[0], 0.5, 3, True)[-1]
     for first_order in (True, False):
         with torch.no_grad():
-            adapted = inner_loop(
+            adapted = unroll(
                 lambda params, step: net_loss(net, params, x[0], y[0]),
                 params,
                 SGD(0.5),
@@ -211,16 +215,14 @@ def test_the_rules_own_parameters_are_learned(first_order: bool):
     """After one step, dL/d(rate) = -(inner gradient) * (outer gradient), element by element."""
     net, params, x, y = network()
     rule = LearnedRates(params, 0.3)
-    adapted = inner_loop(
+    adapted = unroll(
         lambda params, step: net_loss(net, params, x[0], y[0]),
         params,
         rule,
         1,
         first_order=first_order,
     )[-1]
-    fixed = inner_loop(lambda params, step: net_loss(net, params, x[0], y[0]), params, SGD(0.3), 1)[
-        -1
-    ]
+    fixed = unroll(lambda params, step: net_loss(net, params, x[0], y[0]), params, SGD(0.3), 1)[-1]
     for name in params:
         torch.testing.assert_close(adapted[name], fixed[name])
     gradients = torch.autograd.grad(net_loss(net, adapted, x[1], y[1]), list(rule.parameters()))
@@ -251,7 +253,7 @@ def test_a_rule_may_have_a_state():
     def loss(params: Params, step: int) -> Tensor:
         return net_loss(net, params, x[0], y[0])
 
-    adapted = inner_loop(loss, params, Momentum(), 5)[-1]
+    adapted = unroll(loss, params, Momentum(), 5)[-1]
     weights = [p.detach().clone().requires_grad_() for p in params.values()]
     optimizer = torch.optim.SGD(weights, lr=0.1, momentum=0.9)
     for _ in range(5):
@@ -267,7 +269,7 @@ def test_under_vmap_it_is_the_loop_over_tasks(first_order: bool):
     net, params, x, y = network()
 
     def adapted_loss(x: Tensor, y: Tensor) -> Tensor:
-        adapted = inner_loop(
+        adapted = unroll(
             lambda params, step: net_loss(net, params, x, y),
             params,
             SGD(0.5),
@@ -281,3 +283,12 @@ def test_under_vmap_it_is_the_loop_over_tasks(first_order: bool):
     gradients = [torch.autograd.grad(loss.sum(), list(params.values())) for loss in losses]
     for one, other in zip(*gradients, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-10, atol=1e-12)
+
+
+def test_steps_without_a_gradient_keep_no_earlier_parameters():
+    with torch.no_grad():
+        steps = inner_loop(lambda p, step: (p["x"] ** 2).sum(), {"x": torch.ones(3)}, SGD(0.1), 3)
+        next(steps)
+        first = weakref.ref(next(steps)["x"])
+        next(steps)
+        assert first() is None

@@ -3,6 +3,7 @@
 import copy
 import itertools
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -349,3 +350,16 @@ def test_options_multiply_without_surprise(vectors: Episodes):
     ]
     for loss in losses:
         torch.testing.assert_close(loss, losses[0])
+
+
+def test_threads_may_share_a_learner(vectors: Episodes):
+    learner = MAML(curved(), inner_lr=0.5, num_inner_steps=3, strategy="loop").double()
+    supports = [vectors.support, vectors.query] * 20
+
+    def adapt(support: Examples) -> Tensor:
+        return torch.cat([value.flatten() for value in learner.adapt(support).params.values()])
+
+    alone = [adapt(support) for support in supports]
+    with ThreadPoolExecutor(8) as pool:
+        together = list(pool.map(adapt, supports))
+    assert all(map(torch.equal, alone, together))

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -103,6 +103,11 @@ class SinusoidTasks:
     def num_outputs(self) -> int | None:
         """One value: y."""
         return 1
+
+    @property
+    def preparation(self) -> dict[str, Any]:
+        """Empty: an input is a number, not a picture."""
+        return {}
 
     def has_split(self, split: str) -> bool:
         """Whether tasks of this split can be drawn."""

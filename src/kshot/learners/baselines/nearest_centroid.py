@@ -5,7 +5,7 @@ from typing import NamedTuple
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from kshot.backbones.normalization import split_affine
+from kshot.backbones.normalization import policy_for, split_affine
 from kshot.episodes import Examples, Inputs
 from kshot.learner import MetaLearner
 from kshot.learners.embedding import embed_pooled
@@ -31,7 +31,8 @@ class NearestCentroid(MetaLearner[NearestCentroidState]):
         `NearestCentroidState`: the centroids of every task.
 
     Args:
-        encoder: frozen network to embeddings (n, dim); `Flatten` gives the pixel baseline.
+        encoder: network to embeddings (n, dim), frozen in place, whose BatchNorm reads its running
+            averages; `Flatten` gives the pixel baseline.
         normalize: scale embeddings to length 1 first, so that angles are compared.
         loss: loss reported for the query.
 
@@ -44,11 +45,14 @@ class NearestCentroid(MetaLearner[NearestCentroidState]):
         tensor([[0, 1, 2]])
     """
 
+    batch_norm_policies = ("running",)
+
     def __init__(
         self, encoder: nn.Module, *, normalize: bool = False, loss: Loss = cross_entropy
     ) -> None:
-        super().__init__(loss=loss)
-        self.encoder = split_affine(encoder).requires_grad_(False)
+        encoder = split_affine(encoder).requires_grad_(False)
+        super().__init__(loss=loss, batch_norm=policy_for(encoder, "running"))
+        self.encoder = encoder
         self.normalize = normalize
 
     def adapt(self, support: Examples) -> NearestCentroidState:

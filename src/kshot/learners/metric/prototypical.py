@@ -5,7 +5,7 @@ from typing import NamedTuple
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from kshot.backbones.normalization import has_batch_norm, split_affine
+from kshot.backbones.normalization import policy_for, reads_stored, reads_support, split_affine
 from kshot.config import BatchNormPolicy
 from kshot.episodes import Episodes, Examples, Inputs, concatenate
 from kshot.learner import MetaLearner
@@ -42,7 +42,8 @@ class ProtoNet(MetaLearner[ProtoNetState]):
         `ProtoNetState`: the prototypes of every task.
 
     Args:
-        encoder: network f from inputs (n, *shape) to embeddings (n, dim).
+        encoder: network f from inputs (n, *shape) to embeddings (n, dim). Its fused normalization
+            layers are replaced in place, with the same outputs (`split_affine`).
         batch_norm: where BatchNorm statistics come from; "running" as in the authors' code.
         loss: loss of the query.
 
@@ -67,13 +68,13 @@ class ProtoNet(MetaLearner[ProtoNetState]):
         loss: Loss = cross_entropy,
     ) -> None:
         encoder = split_affine(encoder)
-        super().__init__(loss=loss, batch_norm=batch_norm if has_batch_norm(encoder) else "none")
+        super().__init__(loss=loss, batch_norm=policy_for(encoder, batch_norm))
         self.encoder = encoder
 
     def adapt(self, support: Examples) -> ProtoNetState:
         """Average the embeddings of each class."""
         embeddings = embed_support(self.encoder, self.batch_norm, support.inputs, support.mask)
-        kept = self.batch_norm in ("support", "support_and_query")
+        kept = reads_support(self.batch_norm)
         return ProtoNetState(
             class_means(embeddings, support.targets, support.mask),
             support.inputs if kept else None,
@@ -99,7 +100,7 @@ class ProtoNet(MetaLearner[ProtoNetState]):
 
         As in the authors' code, support and query then share BatchNorm's statistics in training.
         """
-        if self.batch_norm not in ("running", "none"):
+        if not reads_stored(self.batch_norm):
             return super().meta_loss(episodes)
         support, query = episodes.support, episodes.query
         together = concatenate(support, query)

@@ -1,7 +1,10 @@
 """Learners whose adaptation is gradient descent: one state and one adapt for all of them."""
 
+import threading
 from abc import abstractmethod
+from collections import deque
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -12,10 +15,12 @@ from kshot.backbones.normalization import (
     apply_to_query,
     apply_to_support,
     exact_network,
-    has_batch_norm,
+    policy_for,
+    reads_support,
+    split_affine,
 )
 from kshot.config import BatchNormPolicy
-from kshot.episodes import Examples, Inputs, map_tensors
+from kshot.episodes import Examples, Inputs, leaves, map_tensors
 from kshot.learner import MetaLearner
 from kshot.learners.optimization.inner_loop import inner_loop
 from kshot.learners.optimization.update_rules import Params, UpdateRule
@@ -71,8 +76,8 @@ class FastWeightLearner(MetaLearner[FastWeights]):
         chunk_size: int,
         loss: Loss,
     ) -> None:
-        net = exact_network(net)
-        super().__init__(loss=loss, batch_norm=batch_norm if has_batch_norm(net) else "none")
+        net = split_affine(net) if first_order else exact_network(net)
+        super().__init__(loss=loss, batch_norm=policy_for(net, batch_norm))
         self.net = net
         self.rule = rule
         self.num_inner_steps = num_inner_steps
@@ -90,7 +95,6 @@ class FastWeightLearner(MetaLearner[FastWeights]):
         """Take the inner steps on each task's support set."""
         present = _present(support, self.loss)
         num_steps = self.num_inner_steps if self.training else self.num_test_steps
-        initialization = self.initialization(support.targets.shape[-1])
 
         def adapt_one_task(support: Examples, present: Tensor) -> Params:
             def support_loss(params: Params, step: int) -> Tensor:
@@ -102,12 +106,15 @@ class FastWeightLearner(MetaLearner[FastWeights]):
                 )
                 return self.loss(mask_absent(outputs, present), support.targets, support.mask)
 
-            return inner_loop(
+            steps = inner_loop(
                 support_loss, initialization, self.rule, num_steps, first_order=self.first_order
-            )[-1]
+            )
+            return deque(steps, maxlen=1).pop()
 
-        params = self._map_tasks(adapt_one_task, support.inputs, support, present)
-        kept = self.batch_norm in ("support", "support_and_query")
+        with _parameters_exchanged():
+            initialization = self.initialization(support.targets.shape[-1])
+            params = self._map_tasks(adapt_one_task, support.inputs, support, present)
+        kept = reads_support(self.batch_norm)
         return FastWeights(
             params, present, support.inputs if kept else None, support.mask if kept else None
         )
@@ -127,7 +134,8 @@ class FastWeightLearner(MetaLearner[FastWeights]):
                 state.support_mask,
             )
 
-        return self._map_tasks(predict_one_task, inputs, state, inputs, mask)
+        with _parameters_exchanged():
+            return self._map_tasks(predict_one_task, inputs, state, inputs, mask)
 
     def _map_tasks(self, function: Callable[..., Any], inputs: Inputs, *trees: Any) -> Any:
         strategy = self._choose(inputs) if self.strategy == "auto" else self.strategy
@@ -135,11 +143,10 @@ class FastWeightLearner(MetaLearner[FastWeights]):
 
     def _choose(self, inputs: Inputs) -> Literal["vmap", "loop"]:
         """The strategy for tasks of some inputs (tasks, n, *shape)."""
-        leaves: list[Tensor] = []
-        map_tensors(leaves.append, inputs)
-        if leaves[0].device.type != "cpu" or not len(leaves[0]) or torch.compiler.is_compiling():
+        tensors = leaves(inputs)
+        if tensors[0].device.type != "cpu" or not len(tensors[0]) or torch.compiler.is_compiling():
             return "vmap"
-        shapes = tuple(leaf.shape[1:] for leaf in leaves)
+        shapes = tuple(leaf.shape[1:] for leaf in tensors)
         if shapes not in self._flops:
             one_task = map_tensors(lambda leaf: leaf[0], inputs)
             self._flops[shapes] = forward_flops(self.net, one_task)
@@ -154,6 +161,17 @@ class FastWeightLearner(MetaLearner[FastWeights]):
                 "or outputs. Give the network more outputs, or draw episodes of a smaller way."
             )
         return outputs[:, :way]
+
+
+_LOCK = threading.RLock()
+
+
+def _parameters_exchanged() -> AbstractContextManager[object]:
+    """Within: functional_call may put a task's parameters into the network; no other thread does.
+
+    So threads can share a learner.
+    """
+    return nullcontext() if torch.compiler.is_compiling() else _LOCK
 
 
 def _present(support: Examples, loss: Loss) -> Bool[Tensor, "tasks way"]:

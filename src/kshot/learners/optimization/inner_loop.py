@@ -1,6 +1,6 @@
 """The inner loop, written once: unroll an update rule on the loss of one task."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import torch
 from jaxtyping import Float
@@ -19,7 +19,7 @@ def inner_loop(
     num_steps: int,
     *,
     first_order: bool = False,
-) -> list[Params]:
+) -> Iterator[Params]:
     """Unroll an update rule from some parameters.
 
     The trajectory stays a differentiable function of `params` and of the rule's own parameters, to
@@ -33,19 +33,20 @@ def inner_loop(
         num_steps: number of steps.
         first_order: treat the gradients as constants, so that nothing is differentiated twice.
 
-    Returns:
+    Yields:
         The parameters before the first step and after each: num_steps + 1 of them. Multi-step
-        losses read them all, most learners take the last.
+        losses read them all; who takes the last alone keeps no others in memory.
 
     Example:
         >>> from kshot.learners.optimization.update_rules import SGD
         >>> def loss(params, step):
         ...     return (params["x"] ** 2).sum()
-        >>> trajectory = inner_loop(loss, {"x": torch.tensor([1.0])}, SGD(lr=0.25), 2)
-        >>> [params["x"].item() for params in trajectory]
+        >>> steps = inner_loop(loss, {"x": torch.tensor([1.0])}, SGD(lr=0.25), 2)
+        >>> [params["x"].item() for params in steps]
         [1.0, 0.5, 0.25]
     """
-    trajectory, state = [params], rule.init(params)
+    state = rule.init(params)
+    yield params
     for step in range(num_steps):
 
         def loss_at_step(params: Params, step: int = step) -> Tensor:
@@ -61,5 +62,4 @@ def inner_loop(
             with sdpa_kernel(SDPBackend.MATH):
                 grads, value = gradient(params)
         params, state = rule.step(params, grads, state, loss=value)
-        trajectory.append(params)
-    return trajectory
+        yield params
