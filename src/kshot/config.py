@@ -89,7 +89,7 @@ class EpisodeConfig:
 
 @dataclass(frozen=True)
 class AugmentationConfig:
-    """How far training pictures are moved at random, each on its own; all zero moves none.
+    """How training pictures are moved at random, each on its own; by default they are not.
 
     Attributes:
         rotation: Largest turn, in degrees.
@@ -97,6 +97,8 @@ class AugmentationConfig:
         scale: Largest change of size, as a fraction.
         shift: Largest shift in both directions, in pixels.
         smooth: Mix neighboring pixels; otherwise the nearest is taken, which keeps black and white.
+        mirror: Mirror each class of an episode with probability 1/2, support and query alike: a
+            mirrored class is another class to learn from.
     """
 
     rotation: float = 0.0
@@ -104,6 +106,7 @@ class AugmentationConfig:
     scale: float = 0.0
     shift: float = 0.0
     smooth: bool = True
+    mirror: bool = False
 
     def __post_init__(self) -> None:
         if min(self.rotation, self.shear, self.scale, self.shift) < 0 or self.scale >= 1:
@@ -112,7 +115,7 @@ class AugmentationConfig:
     @property
     def moves(self) -> bool:
         """Whether anything is moved."""
-        return max(self.rotation, self.shear, self.scale, self.shift) > 0
+        return self.mirror or max(self.rotation, self.shear, self.scale, self.shift) > 0
 
 
 @dataclass(frozen=True)

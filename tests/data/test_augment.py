@@ -83,3 +83,17 @@ def test_impossible_limits_are_refused(wrong: dict[str, float]):
     with pytest.raises(ValueError, match="at least 0"):
         AugmentationConfig(**wrong)
     assert math.isclose(AugmentationConfig(scale=0.5).scale, 0.5)
+
+
+def test_a_mirrored_class_is_mirrored_in_support_and_query(plain: EpisodeSampler):
+    mirrored = AugmentedSampler(plain, AugmentationConfig(mirror=True, smooth=False))
+    before, after = plain.sample(range(20)), mirrored.sample(range(20))
+    sides = []
+    for old, new in zip(before[:2], after[:2], strict=True):
+        assert isinstance(old.inputs, Tensor) and isinstance(new.inputs, Tensor)
+        same = (old.inputs == new.inputs).flatten(2).all(2)
+        flipped = (old.inputs.flip(-1) == new.inputs).flatten(2).all(2)
+        assert (same ^ flipped).all()
+        sides.append((flipped.float().unsqueeze(-1) * old.targets).sum(1) / old.targets.sum(1))
+    assert torch.equal(*sides), "all examples of a class are on one side"
+    assert 0.3 < sides[0].mean() < 0.7

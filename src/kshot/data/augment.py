@@ -53,6 +53,7 @@ class AugmentedSampler:
         if not isinstance(pictures, Tensor) or pictures.dim() != 5:
             raise ValueError("Only pictures (channels, height, width) can be augmented.")
         tasks, count, _, height, width = pictures.shape
+        way = examples.targets.shape[-1]
 
         def within(limit: float, name: str, *shape: int) -> Tensor:
             draws = 2 * stream.uniform(f"augment/{part}/{name}", count, *shape) - 1
@@ -68,6 +69,11 @@ class AugmentedSampler:
         lean = torch.eye(2).repeat(tasks * count, 1, 1)
         lean[:, 0, 1] = shear
         maps = torch.cat([turn @ lean / scale[:, None, None], shift[:, :, None]], dim=2)
+        if config.mirror:
+            # By class, so that support and query of a class stay alike.
+            mirrored = torch.from_numpy(stream.bits("augment/mirror", way) % 2 == 1)
+            sides = torch.where(mirrored.gather(1, examples.targets.argmax(-1)), -1.0, 1.0)
+            maps[:, :, 0] *= sides.view(-1, 1)
         moved = move_pictures(pictures.flatten(0, 1), maps, smooth=config.smooth)
         return examples._replace(inputs=moved.view(pictures.shape))
 
