@@ -35,7 +35,14 @@ from kshot.learners.baselines.nearest_centroid import NearestCentroid as Nearest
 from kshot.learners.metric.prototypical import ProtoNet as ProtoNet
 from kshot.learners.optimization.inner_loop import inner_loop as inner_loop
 from kshot.learners.optimization.maml import MAML as MAML
-from kshot.learners.optimization.update_rules import SGD as SGD, UpdateRule as UpdateRule
+from kshot.learners.optimization.meta_sgd import MetaSGD as MetaSGD
+from kshot.learners.optimization.reptile import Reptile as Reptile
+from kshot.learners.optimization.update_rules import (
+    SGD as SGD,
+    Adam as Adam,
+    Momentum as Momentum,
+    UpdateRule as UpdateRule,
+)
 from kshot.learners.registry import LEARNERS as LEARNERS
 
 # 4. Numbers one can trust

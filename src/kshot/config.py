@@ -5,16 +5,14 @@ as JSON in a run's folder and in every result row. Nothing here imports torch.
 """
 
 import dataclasses
-import difflib
-import functools
-import inspect
 import json
 import tomllib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import UnionType
-from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, TypeVar, get_type_hints
+
+from kshot.options import convert, nearest
 
 __all__ = [
     "AugmentationConfig",
@@ -26,19 +24,13 @@ __all__ = [
     "RunConfig",
     "TrainingConfig",
     "bounds",
-    "call_with_options",
-    "convert",
     "load_recipe",
-    "nearest",
-    "option_types",
     "parse_run",
-    "unwrapped",
 ]
 
 BatchNormPolicy = Literal["running", "batch", "support", "support_and_query", "none"]
 """Which examples give BatchNorm its statistics; docs/glossary.md explains each."""
 
-Built = TypeVar("Built")
 Table = TypeVar("Table")
 
 Count = int | tuple[int, int]
@@ -258,56 +250,6 @@ def _readable_from_anywhere(path: Path) -> str:
     return str(path.absolute() if path.exists() else path)
 
 
-def call_with_options(
-    function: Callable[..., Built], options: Mapping[str, Any], what: str, *arguments: Any
-) -> Built:
-    """Call a constructor with options by name, which its signature must know."""
-    hints = option_types(function)
-    converted = {}
-    for key, value in options.items():
-        if key not in hints:
-            raise ValueError(f"Unknown option {key!r} of {what}.{nearest(key, hints)}")
-        converted[key] = convert(value, hints[key], f"Option {key!r} of {what}")
-    return function(*arguments, **converted)
-
-
-def option_types(function: Callable[..., Any]) -> dict[str, Any]:
-    """The options of a constructor: its keyword-only parameters that plain values can fill.
-
-    Parameters that a `functools.partial` has fixed are not options.
-    """
-    fixed: set[str] = set()
-    owner = unwrapped(function)
-    while isinstance(function, functools.partial):
-        fixed |= set(function.keywords)
-        function = function.func
-    parameters = inspect.signature(owner).parameters.values()
-    hints = get_type_hints(owner.__init__ if inspect.isclass(owner) else owner)
-    return {
-        parameter.name: hints[parameter.name]
-        for parameter in parameters
-        if parameter.kind is parameter.KEYWORD_ONLY
-        and parameter.name not in fixed
-        and _is_plain(hints[parameter.name])
-    }
-
-
-def unwrapped(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The class or function inside any number of `functools.partial`."""
-    while isinstance(function, functools.partial):
-        function = function.func
-    return function
-
-
-def _is_plain(hint: Any) -> bool:
-    """Whether TOML or a flag can hold a value of the type."""
-    if hint in (bool, int, float, str, Path, None, type(None), Ellipsis):
-        return True
-    if get_origin(hint) is Literal:
-        return True
-    return get_origin(hint) in (Union, UnionType, tuple) and all(map(_is_plain, get_args(hint)))
-
-
 def load_recipe(path: Path, base: RunConfig | None = None) -> RunConfig:
     """Read a run's configuration from a TOML recipe; what it leaves out keeps `base`'s value."""
     try:
@@ -338,14 +280,6 @@ def parse_run(
     return RunConfig(**parts)
 
 
-def nearest(name: str, known: Iterable[str]) -> str:
-    """The end of an error message: the known name nearest to a wrong one, and all of them."""
-    names = sorted(known)
-    close = difflib.get_close_matches(name, names, n=1)
-    shown = names if len(names) <= 30 else [*names[:30], f"and {len(names) - 30} more"]
-    return (f" Did you mean {close[0]!r}?" if close else "") + f" Known: {', '.join(shown)}."
-
-
 def _parse_choice(table: Mapping[str, Any], base: Choice, where: str) -> Choice:
     options = dict(table)
     name = options.pop("name", base.name)
@@ -373,30 +307,3 @@ def _convert_row(row: Any, where: str) -> Published:
             f"{', '.join(sorted(set(names) - needed))}; it is {row!r}."
         )
     return Published(**row)
-
-
-def convert(value: Any, hint: Any, where: str) -> Any:
-    """A TOML or JSON value as the type of a field: lists become tuples, int serves as float."""
-    if get_origin(hint) in (Union, UnionType):
-        for option in get_args(hint):
-            try:
-                return convert(value, option, where)
-            except ValueError:
-                continue
-    elif get_origin(hint) is Literal:
-        if value in get_args(hint):
-            return value
-    elif get_origin(hint) is tuple:
-        items = get_args(hint)
-        if isinstance(value, list | tuple) and (items[-1] is ... or len(value) == len(items)):
-            return tuple(convert(item, items[0], where) for item in value)
-    elif hint is Path and isinstance(value, str):
-        return Path(value)
-    elif hint is type(None) and value is None:
-        return None
-    elif hint is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    elif isinstance(value, hint) and (hint is bool or not isinstance(value, bool)):
-        return value
-    expected = " or ".join(map(repr, get_args(hint))) if get_origin(hint) is Literal else hint
-    raise ValueError(f"{where} must be {getattr(expected, '__name__', expected)}, not {value!r}.")

@@ -37,6 +37,8 @@ class MetaLearner(nn.Module, ABC, Generic[State]):
         "support_and_query",
     )
     """The policies it can be evaluated under when its network has BatchNorm."""
+    num_test_steps: int | None = None
+    """Inner steps in evaluation mode; None for a learner that takes none."""
 
     def __init__(self, *, loss: Loss = cross_entropy, batch_norm: BatchNormPolicy = "none") -> None:
         super().__init__()

@@ -9,11 +9,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from kshot.backbones.normalization import apply_to_query, apply_to_support
-from kshot.config import Choice, option_types
+from kshot.config import Choice
 from kshot.episodes import Episodes, Examples, map_tensors
 from kshot.learner import MetaLearner
 from kshot.learners.registry import LEARNERS, TaskShape, build_learner
 from kshot.losses import mask_absent
+from kshot.options import option_types
 
 SHAPES = {"mlp": (4,), "flatten": (4,)}
 PICTURE = (1, 16, 16)
@@ -28,6 +29,9 @@ STEPS: dict[str, dict[str, Any]] = {
     "fine_tuning": {"num_test_steps": 3, "inner_lr": 0.3},
     "maml": {"num_inner_steps": 2, "inner_lr": 0.3},
     "fomaml": {"num_inner_steps": 2, "inner_lr": 0.3},
+    "anil": {"num_inner_steps": 2, "inner_lr": 0.3},
+    "meta_sgd": {"num_inner_steps": 2, "lowest_rate": 0.1, "highest_rate": 0.5},
+    "reptile": {"num_inner_steps": 2, "num_test_steps": 3, "inner_lr": 0.05},
 }
 MAX_WAY = 4
 

@@ -151,7 +151,7 @@ def test_a_first_order_gradient_is_not_the_gradient(make_learner: Make, make_epi
 
 def test_every_meta_gradient_has_a_test():
     oracles = {"fomaml"}
-    surrogates = {"fine_tuning"}  # tests/learners/baselines
+    surrogates = {"fine_tuning", "reptile"}  # their own files under tests/learners
     for name, row in LEARNERS.items():
         kind = row.meta_gradient
         tested = kind in ("exact", "none") or name in oracles | surrogates

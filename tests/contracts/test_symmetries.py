@@ -19,9 +19,9 @@ NAMES = [name for name, row in LEARNERS.items() if "classification" in row.kinds
 POLICIES = ("running", "batch", "support", "support_and_query")
 
 # Learners whose predictions depend on the order of the support set: memories that read a sequence.
-SEQUENTIAL: set[str] = set()
+SEQUENTIAL = {"reptile"}  # minibatches go round the support set in its order
 # Learners whose columns start apart: the head is a learned initialization.
-LEARNED_HEADS = {"maml", "fomaml"}
+LEARNED_HEADS = {"maml", "fomaml", "anil", "reptile", "meta_sgd"}
 # Learners that use unlabelled rows of the support set.
 SEMI_SUPERVISED: set[str] = set()
 

@@ -10,7 +10,8 @@ from kshot.backbones.conv4 import Conv4
 from kshot.backbones.heads import Flatten
 from kshot.backbones.mlp import MLP
 from kshot.backbones.resnet12 import ResNet12
-from kshot.config import Choice, call_with_options, nearest
+from kshot.config import Choice
+from kshot.options import call_with_options, nearest
 
 __all__ = ["BACKBONES", "BackboneRow", "build_backbone"]
 

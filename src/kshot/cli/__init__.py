@@ -30,7 +30,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"kshot {version('kshot')}")
         return 0
     if name not in COMMANDS:
-        from kshot.config import nearest
+        from kshot.options import nearest
 
         print(f"kshot: unknown command {name!r}.{nearest(name, COMMANDS)}", file=sys.stderr)
         return 2

@@ -7,10 +7,11 @@ from pathlib import Path
 from kshot.cli.figures import episode_figure
 from kshot.cli.flags import parse_flags
 from kshot.cli.tables import print_table
-from kshot.config import Choice, EpisodeConfig, RunConfig, nearest
+from kshot.config import Choice, EpisodeConfig, RunConfig
 from kshot.data.frozen import save_episodes
 from kshot.data.sources import DATASETS, load_data
 from kshot.data.splits import LabelledSplits
+from kshot.options import nearest
 
 __all__ = ["main"]
 

@@ -12,7 +12,6 @@ from torch import Tensor
 from kshot.config import EpisodeConfig
 from kshot.data.sampler import EpisodeSampler, Sampler
 from kshot.evaluation.intervals import MeanInterval
-from kshot.learners.optimization.fast_weights import FastWeightLearner
 from kshot.losses import mask_absent
 from kshot.plots import (
     plot_adaptation,
@@ -35,7 +34,7 @@ def write_figures(run: Run, folder: Path) -> list[Path]:
         figures["learning_curve"] = plot_learning_curve(history, title=title)
     wanted = run.config.evaluation
     if run.tasks.kind == "regression":
-        if isinstance(run.learner, FastWeightLearner):
+        if run.learner.num_test_steps is not None:
             figures["adaptation"] = adaptation_figure({run.config.learner.name: run})
     elif len(run.tasks.input_shape) == 3:
         episode = EpisodeConfig(min(wanted.ways), min(wanted.shots), 5, wanted.within)
@@ -87,7 +86,7 @@ def adaptation_figure(runs: Mapping[str, Run]) -> Figure:
     curves: dict[str, dict[int, np.ndarray]] = {}
     for name, run in runs.items():
         learner = run.learner.eval().float().cpu()
-        assert isinstance(learner, FastWeightLearner), "regression learners take gradient steps"
+        assert learner.num_test_steps is not None, "regression learners take gradient steps"
         own_steps, curves[name] = learner.num_test_steps, {}
         with torch.no_grad():
             for steps in sorted({0, 1, max(own_steps, *wanted.num_test_steps, 1)}):

@@ -8,9 +8,10 @@ from typing import Annotated, Any, TypeVar
 import tyro
 
 from kshot.backbones.registry import BACKBONES
-from kshot.config import Choice, RunConfig, convert, nearest, option_types, unwrapped
+from kshot.config import Choice, RunConfig
 from kshot.data.sources import DATASETS
 from kshot.learners.registry import LEARNERS
+from kshot.options import convert, nearest, option_types, unwrapped
 
 __all__ = ["parse_flags"]
 

@@ -13,9 +13,10 @@ from kshot.cli.figures import write_figures
 from kshot.cli.flags import parse_flags
 from kshot.cli.recipes import find_recipe, recipe_names
 from kshot.cli.tables import print_results
-from kshot.config import Choice, RunConfig, load_recipe, nearest, parse_run
+from kshot.config import Choice, RunConfig, load_recipe, parse_run
 from kshot.evaluation.results import merge_results
 from kshot.learners.registry import LEARNERS
+from kshot.options import nearest
 from kshot.training.run import (
     build_run,
     check_run,

@@ -6,9 +6,10 @@ from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 
-from kshot.config import EpisodeConfig, nearest
+from kshot.config import EpisodeConfig
 from kshot.data.dataset import LabelledDataset
 from kshot.data.sampler import EpisodeSampler, Sampler, random_bits
+from kshot.options import nearest
 
 __all__ = ["LabelledSplits", "TaskSource", "split_classes", "split_shares"]
 

@@ -16,7 +16,6 @@ from kshot.data.sampler import Sampler
 from kshot.episodes import Episodes
 from kshot.evaluation.intervals import MeanInterval, mean_interval
 from kshot.learner import MetaLearner
-from kshot.learners.optimization.fast_weights import FastWeightLearner
 from kshot.losses import Loss, check_examples, mask_absent
 
 __all__ = ["Evaluation", "episode_scores", "evaluate", "paired_difference"]
@@ -84,7 +83,7 @@ def evaluate(
         learner.to(device)
     if batch_norm is not None:
         _check_policy(learner, batch_norm)
-    if num_test_steps is not None and not isinstance(learner, FastWeightLearner):
+    if num_test_steps is not None and learner.num_test_steps is None:
         raise ValueError(f"{type(learner).__name__} takes no inner steps: leave num_test_steps.")
     place = next((p.device for p in learner.parameters()), torch.device(device or "cpu"))
     dtype = next((p.dtype for p in learner.parameters()), None)
@@ -109,7 +108,7 @@ def evaluate(
             if on_batch:
                 on_batch(stop)
         policy, transductive = learner.batch_norm, learner.transductive
-        steps = learner.num_test_steps if isinstance(learner, FastWeightLearner) else None
+        steps = learner.num_test_steps
     metric = "accuracy" if learner.loss.kind == "classification" else "mean_squared_error"
     values = np.concatenate(scores).astype(np.float64)
     return Evaluation(values, metric, policy, transductive, steps)
@@ -174,11 +173,11 @@ def _evaluation_mode(
     # Module by module: one that is kept in evaluation mode during training stays there.
     modes = [(module, module.training) for module in learner.modules()]
     own_policy = learner.batch_norm
-    own_steps = learner.num_test_steps if isinstance(learner, FastWeightLearner) else 0
+    own_steps = learner.num_test_steps
     learner.eval()
     if batch_norm is not None and own_policy != "none":
         learner.batch_norm = batch_norm
-    if num_test_steps is not None and isinstance(learner, FastWeightLearner):
+    if num_test_steps is not None:
         learner.num_test_steps = num_test_steps
     try:
         yield
@@ -186,5 +185,4 @@ def _evaluation_mode(
         for module, was_training in modes:
             module.training = was_training
         learner.batch_norm = own_policy
-        if isinstance(learner, FastWeightLearner):
-            learner.num_test_steps = own_steps
+        learner.num_test_steps = own_steps

@@ -9,13 +9,17 @@ from torch import nn
 
 from kshot.backbones.heads import WithHead
 from kshot.backbones.registry import build_backbone
-from kshot.config import Choice, call_with_options, nearest
+from kshot.config import Choice
 from kshot.learner import MetaLearner
 from kshot.learners.baselines.fine_tuning import FineTuning
 from kshot.learners.baselines.nearest_centroid import NearestCentroid
 from kshot.learners.metric.prototypical import ProtoNet
+from kshot.learners.optimization.anil import ANIL
 from kshot.learners.optimization.maml import MAML
+from kshot.learners.optimization.meta_sgd import MetaSGD
+from kshot.learners.optimization.reptile import Reptile
 from kshot.losses import cross_entropy, mean_squared_error
+from kshot.options import call_with_options, nearest
 
 __all__ = ["LEARNERS", "LearnerRow", "TaskShape", "build_learner"]
 
@@ -42,6 +46,10 @@ def _encoder(encoder: nn.Module, tasks: TaskShape) -> tuple[Any, ...]:
 
 def _net(encoder: nn.Module, tasks: TaskShape) -> tuple[Any, ...]:
     return (WithHead(encoder, tasks.way),)
+
+
+def _encoder_and_way(encoder: nn.Module, tasks: TaskShape) -> tuple[Any, ...]:
+    return (encoder, tasks.way)
 
 
 def _encoder_and_outputs(encoder: nn.Module, tasks: TaskShape) -> tuple[Any, ...]:
@@ -119,6 +127,34 @@ LEARNERS: dict[str, LearnerRow] = {
         "Model-Agnostic Meta-Learning for Fast Adaptation of Deep Networks, ICML 2017",
         kinds=("classification", "regression"),
         meta_gradient="first_order",
+        transductive=True,
+    ),
+    "anil": LearnerRow(
+        ANIL,
+        _encoder_and_way,
+        "optimization",
+        "MAML whose steps move the head alone",
+        "Rapid Learning or Feature Reuse? Understanding the Effectiveness of MAML, ICLR 2020",
+        kinds=("classification", "regression"),
+        transductive=True,
+    ),
+    "reptile": LearnerRow(
+        Reptile,
+        _net,
+        "optimization",
+        "an initialization near where the steps of every task lead",
+        "On First-Order Meta-Learning Algorithms, 2018",
+        kinds=("classification", "regression"),
+        meta_gradient="surrogate",
+        transductive=True,
+    ),
+    "meta_sgd": LearnerRow(
+        MetaSGD,
+        _net,
+        "optimization",
+        "a learned initialization and a learned rate for each of its elements",
+        "Meta-SGD: Learning to Learn Quickly for Few-Shot Learning, 2017",
+        kinds=("classification", "regression"),
         transductive=True,
     ),
 }

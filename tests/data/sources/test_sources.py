@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from kshot.config import Choice, option_types
+from kshot.config import Choice
 from kshot.data.sources import DATASETS, load_data
+from kshot.options import option_types
 
 
 @pytest.mark.parametrize("name", DATASETS)

@@ -5,12 +5,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-from kshot.config import Choice, call_with_options, nearest, option_types
+from kshot.config import Choice
 from kshot.data.sources.glyphs import glyphs
 from kshot.data.sources.image_folder import image_folder
 from kshot.data.sources.omniglot import OMNIGLOT_PROTOCOLS, omniglot
 from kshot.data.sources.sinusoid import SINUSOID_VARIANTS, sinusoid
 from kshot.data.splits import TaskSource
+from kshot.options import call_with_options, nearest, option_types
 
 __all__ = ["DATASETS", "DatasetRow", "glyphs", "image_folder", "load_data", "omniglot", "sinusoid"]
 

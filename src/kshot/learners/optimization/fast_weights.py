@@ -27,7 +27,7 @@ from kshot.learners.optimization.update_rules import Params, UpdateRule
 from kshot.learners.task_map import Strategy, choose_strategy, forward_flops, map_tasks
 from kshot.losses import Loss, mask_absent
 
-__all__ = ["FastWeightLearner", "FastWeights"]
+__all__ = ["FastWeightLearner", "FastWeights", "present_columns", "trainable_params"]
 
 
 class FastWeights(NamedTuple):
@@ -56,6 +56,9 @@ class FastWeightLearner(MetaLearner[FastWeights]):
         rule: how gradients move parameters.
         num_inner_steps: steps in meta-training.
         num_test_steps: steps in evaluation mode; None takes `num_inner_steps`.
+        inner_batch_size: support examples of a step in meta-training, 0 all; minibatches go round
+            the support set in its own order.
+        test_batch_size: support examples of a step in evaluation mode, 0 all.
         first_order: treat inner gradients as constants.
         batch_norm: where BatchNorm statistics come from.
         strategy: compute tasks by vmap or in a loop.
@@ -70,6 +73,8 @@ class FastWeightLearner(MetaLearner[FastWeights]):
         *,
         num_inner_steps: int,
         num_test_steps: int | None,
+        inner_batch_size: int = 0,
+        test_batch_size: int = 0,
         first_order: bool,
         batch_norm: BatchNormPolicy,
         strategy: Strategy,
@@ -82,6 +87,8 @@ class FastWeightLearner(MetaLearner[FastWeights]):
         self.rule = rule
         self.num_inner_steps = num_inner_steps
         self.num_test_steps = num_inner_steps if num_test_steps is None else num_test_steps
+        self.inner_batch_size = inner_batch_size
+        self.test_batch_size = test_batch_size
         self.first_order = first_order
         self.strategy: Strategy = strategy
         self.chunk_size = chunk_size
@@ -93,18 +100,20 @@ class FastWeightLearner(MetaLearner[FastWeights]):
 
     def adapt(self, support: Examples) -> FastWeights:
         """Take the inner steps on each task's support set."""
-        present = _present(support, self.loss)
-        num_steps = self.num_inner_steps if self.training else self.num_test_steps
+        present = present_columns(support, self.loss)
+        num_steps = self.num_inner_steps if self.training else self.num_test_steps or 0
+        batch_size = self.inner_batch_size if self.training else self.test_batch_size
 
         def adapt_one_task(support: Examples, present: Tensor) -> Params:
             def support_loss(params: Params, step: int) -> Tensor:
+                inputs, targets, mask = _minibatch(support, step, batch_size, self.loss.kind)
                 outputs = apply_to_support(
                     lambda inputs: self._outputs(params, inputs, len(present)),
                     self.batch_norm,
-                    support.inputs,
-                    support.mask,
+                    inputs,
+                    mask,
                 )
-                return self.loss(mask_absent(outputs, present), support.targets, support.mask)
+                return self.loss(mask_absent(outputs, present), targets, mask)
 
             steps = inner_loop(
                 support_loss, initialization, self.rule, num_steps, first_order=self.first_order
@@ -174,7 +183,35 @@ def _parameters_exchanged() -> AbstractContextManager[object]:
     return nullcontext() if torch.compiler.is_compiling() else _LOCK
 
 
-def _present(support: Examples, loss: Loss) -> Bool[Tensor, "tasks way"]:
+def trainable_params(net: nn.Module) -> Params:
+    """The parameters of a network that are not frozen."""
+    return {name: value for name, value in net.named_parameters() if value.requires_grad}
+
+
+def _minibatch(support: Examples, step: int, size: int, kind: str) -> Examples:
+    """The examples of one task that a step sees: the next ones, round and round; size 0 is all.
+
+    Rows that are no examples, or have no label, are passed over.
+    """
+    inputs, targets, mask = support
+    if not 0 < size < len(targets):
+        return support
+    counted = torch.ones_like(targets[:, 0], dtype=torch.bool) if mask is None else mask
+    if kind == "classification":
+        counted = counted & (targets.sum(-1) > 0)
+    order = torch.argsort(~counted, stable=True)
+    count = counted.sum().clamp_min(1)
+    place = torch.arange(size, device=targets.device)
+    rows = order[(step * size + place) % count]
+    # Where a task has fewer examples than a minibatch, none comes twice.
+    return Examples(
+        map_tensors(lambda tensor: tensor[rows], inputs),
+        targets[rows],
+        counted[rows] & (place < count),
+    )
+
+
+def present_columns(support: Examples, loss: Loss) -> Bool[Tensor, "tasks way"]:
     """Which columns the support set has examples of; in regression all of them."""
     labelled = support.targets > 0
     if loss.kind == "regression":

@@ -1,10 +1,12 @@
 """MAML: learn the initial parameters from which a few gradient steps fit a new task."""
 
+from typing import Literal
+
 from torch import nn
 
 from kshot.config import BatchNormPolicy
-from kshot.learners.optimization.fast_weights import FastWeightLearner
-from kshot.learners.optimization.update_rules import SGD, Params, UpdateRule
+from kshot.learners.optimization.fast_weights import FastWeightLearner, trainable_params
+from kshot.learners.optimization.update_rules import UPDATE_RULES, Params, UpdateRule
 from kshot.learners.task_map import Strategy
 from kshot.losses import Loss, cross_entropy
 
@@ -36,7 +38,8 @@ class MAML(FastWeightLearner):
             transductive: queries share them. "running" reads the averages a network came with.
         strategy: compute tasks by vmap or in a loop; "auto" chooses by size.
         chunk_size: tasks vectorized at once, which bounds memory; 0 means all.
-        rule: how gradients move parameters, instead of gradient descent by `inner_lr`.
+        inner_optimizer: update rule of the inner steps, with the rate `inner_lr`.
+        rule: another update rule, instead of `inner_optimizer`; its parameters are meta-learned.
         loss: loss of a task, inner and outer.
 
     Raises:
@@ -70,12 +73,13 @@ class MAML(FastWeightLearner):
         batch_norm: BatchNormPolicy = "batch",
         strategy: Strategy = "auto",
         chunk_size: int = 0,
+        inner_optimizer: Literal["sgd", "momentum", "adam"] = "sgd",
         rule: UpdateRule | None = None,
         loss: Loss = cross_entropy,
     ) -> None:
         super().__init__(
             net,
-            rule or SGD(inner_lr),
+            rule or UPDATE_RULES[inner_optimizer](inner_lr),
             num_inner_steps=num_inner_steps,
             num_test_steps=num_test_steps,
             first_order=first_order,
@@ -87,4 +91,4 @@ class MAML(FastWeightLearner):
 
     def initialization(self, way: int) -> Params:
         """All parameters of the network that are not frozen."""
-        return {name: value for name, value in self.net.named_parameters() if value.requires_grad}
+        return trainable_params(self.net)

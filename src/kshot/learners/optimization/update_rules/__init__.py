@@ -1,9 +1,27 @@
 """Update rules: how inner-loop gradients move parameters, one file a rule."""
 
+from collections.abc import Callable
+
+from kshot.learners.optimization.update_rules.adam import Adam
 from kshot.learners.optimization.update_rules.base import Params, RuleState, UpdateRule
+from kshot.learners.optimization.update_rules.learned_rates import LearnedRates
+from kshot.learners.optimization.update_rules.momentum import Momentum
 from kshot.learners.optimization.update_rules.sgd import SGD
 
-__all__ = ["SGD", "UPDATE_RULES", "Params", "RuleState", "UpdateRule"]
+__all__ = [
+    "SGD",
+    "UPDATE_RULES",
+    "Adam",
+    "LearnedRates",
+    "Momentum",
+    "Params",
+    "RuleState",
+    "UpdateRule",
+]
 
-UPDATE_RULES: dict[str, type[UpdateRule]] = {"sgd": SGD}
-"""Every update rule, by name."""
+UPDATE_RULES: dict[str, Callable[[float], UpdateRule]] = {
+    "sgd": SGD,
+    "momentum": Momentum,
+    "adam": Adam,
+}
+"""The update rules without meta-parameters, by name, made from a learning rate."""

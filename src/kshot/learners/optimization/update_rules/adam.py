@@ -1,0 +1,63 @@
+"""Adam as an update rule, differentiable also where a gradient is zero."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from kshot.learners.optimization.update_rules.base import Params, RuleState, UpdateRule
+
+__all__ = ["Adam"]
+
+
+class Adam(UpdateRule):
+    """Adam with bias correction, as `torch.optim.Adam` computes it.
+
+    Reptile uses beta1 = 0, so that no momentum carries over from one step to the next.
+
+    Args:
+        lr: learning rate.
+        beta1: decay of the mean of gradients.
+        beta2: decay of the mean of squared gradients.
+        eps: added to the root of the mean of squares.
+
+    Note:
+        The root has an infinite slope at zero, where dead units put it; its derivative is taken as
+        zero there, so that meta-gradients stay finite.
+
+    Reference:
+        Adam: A Method for Stochastic Optimization. ICLR 2015. https://arxiv.org/abs/1412.6980
+    """
+
+    def __init__(
+        self, lr: float, beta1: float = 0.9, beta2: float = 0.999, eps: float = 1e-8
+    ) -> None:
+        super().__init__()
+        self.lr, self.beta1, self.beta2, self.eps = lr, beta1, beta2, eps
+
+    def init(self, params: Params) -> RuleState:
+        """No step taken, both means zero."""
+        zeros = {name: torch.zeros_like(value) for name, value in params.items()}
+        first = next(iter(params.values()))
+        return {"count": first.new_zeros(()), "mean": zeros, "square": zeros}
+
+    def step(
+        self, params: Params, grads: Params, state: RuleState, *, loss: Float[Tensor, ""]
+    ) -> tuple[Params, RuleState]:
+        """One step along the corrected mean, divided by the corrected root mean square."""
+        count = state["count"] + 1
+        mean = {k: self.beta1 * state["mean"][k] + (1 - self.beta1) * grads[k] for k in params}
+        square = {
+            k: self.beta2 * state["square"][k] + (1 - self.beta2) * grads[k].square()
+            for k in params
+        }
+        first, second = 1 - self.beta1**count, 1 - self.beta2**count
+        moved = {
+            name: value - self.lr * (mean[name] / first) / (_root(square[name] / second) + self.eps)
+            for name, value in params.items()
+        }
+        return moved, {"count": count, "mean": mean, "square": square}
+
+
+def _root(x: Tensor) -> Tensor:
+    positive = x > 0
+    return torch.where(positive, x, torch.ones_like(x)).sqrt() * positive

@@ -1,0 +1,102 @@
+"""Reptile against slow loops on PyTorch's own layers and optimizers."""
+
+import copy
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from kshot.episodes import Episodes, Examples, one_hot
+from kshot.learners.optimization.reptile import Reptile
+from kshot.learners.optimization.update_rules import SGD
+
+LABELS = torch.tensor([[0, 1, 2, 2, 1, 0], [1, 0, 2, 0, 1, 2]])
+
+
+def draw(seed: int) -> Examples:
+    generator = torch.Generator().manual_seed(seed)
+    inputs = torch.randn(2, 6, 4, generator=generator, dtype=torch.float64)
+    return Examples(inputs, one_hot(LABELS, 3, torch.float64))
+
+
+EPISODES = Episodes(draw(0), draw(1))
+
+
+def net() -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(4, 6), nn.Tanh(), nn.Linear(6, 3)).double()
+
+
+def where_steps_lead(
+    start: nn.Module, optimizer: type, inputs: Tensor, labels: Tensor, steps: int, batch: int, **how
+) -> list[Tensor]:
+    """The parameters after some steps on minibatches that go round the examples."""
+    tuned = copy.deepcopy(start)
+    descent = optimizer(tuned.parameters(), **how)
+    for step in range(steps):
+        rows = [(step * batch + place) % len(labels) for place in range(batch)]
+        descent.zero_grad()
+        F.cross_entropy(tuned(inputs[rows]), labels[rows]).backward()
+        descent.step()
+    return [value.detach() for value in tuned.parameters()]
+
+
+def test_the_meta_gradient_points_away_from_where_the_steps_lead():
+    learner = Reptile(net(), inner_lr=0.1, num_inner_steps=4, inner_batch_size=5).train()
+    inputs = torch.cat([EPISODES.support.inputs, EPISODES.query.inputs], 1)
+    labels = torch.cat([LABELS, LABELS], 1)
+    ends = [
+        where_steps_lead(
+            learner.net, torch.optim.Adam, x, y, steps=4, batch=5, lr=0.1, betas=(0.0, 0.999)
+        )
+        for x, y in zip(inputs, labels, strict=True)
+    ]
+    learner(EPISODES).backward()
+    for parameter, *leads in zip(learner.net.parameters(), *ends, strict=True):
+        expected = parameter.detach() - torch.stack(leads).mean(0)
+        torch.testing.assert_close(parameter.grad, expected)
+
+
+def test_one_step_is_joint_training_at_the_inner_rate():
+    learner = Reptile(net(), num_inner_steps=1, inner_batch_size=0, rule=SGD(0.3)).train()
+    learner(EPISODES).backward()
+    inputs = torch.cat([EPISODES.support.inputs, EPISODES.query.inputs], 1).flatten(0, 1)
+    joint = copy.deepcopy(learner.net)
+    F.cross_entropy(joint(inputs), torch.cat([LABELS, LABELS], 1).flatten()).backward()
+    for ours, theirs in zip(learner.net.parameters(), joint.parameters(), strict=True):
+        torch.testing.assert_close(ours.grad, 0.3 * theirs.grad)
+
+
+def test_training_and_evaluation_have_steps_and_minibatches_of_their_own():
+    learner = Reptile(
+        net(), rule=SGD(0.2), num_inner_steps=2, num_test_steps=5, test_batch_size=4
+    ).eval()
+    adapted = learner.adapt(EPISODES.support).params
+    for task in range(2):
+        expected = where_steps_lead(
+            learner.net,
+            torch.optim.SGD,
+            EPISODES.support.inputs[task],
+            LABELS[task],
+            steps=5,
+            batch=4,
+            lr=0.2,
+        )
+        for ours, theirs in zip(adapted.values(), expected, strict=True):
+            torch.testing.assert_close(ours[task], theirs)
+
+
+def test_a_step_of_gradient_descent_on_the_meta_loss_is_the_papers_update():
+    """theta + epsilon (mean of theta_k - theta): with epsilon 1 the mean itself, serial or not."""
+    learner = Reptile(net(), rule=SGD(0.2), num_inner_steps=3, inner_batch_size=0).train()
+    one_task = Episodes(*(Examples(*(x[:1] for x in part[:2])) for part in EPISODES[:2]))
+    inputs = torch.cat([one_task.support.inputs, one_task.query.inputs], 1)[0]
+    labels = torch.cat([LABELS, LABELS], 1)[0]
+    end = where_steps_lead(
+        learner.net, torch.optim.SGD, inputs, labels, steps=3, batch=len(labels), lr=0.2
+    )
+    outer = torch.optim.SGD(learner.parameters(), lr=1.0)
+    learner(one_task).backward()
+    outer.step()
+    for ours, theirs in zip(learner.net.parameters(), end, strict=True):
+        torch.testing.assert_close(ours, theirs)
