@@ -64,7 +64,7 @@ def main(arguments: list[str]) -> int:
     run = build_run(config)
     check_run(run)
     if output.resume is None and first_process:
-        create_folder(folder, run, shlex.join(["kshot", "train", *arguments]), recipe)
+        create_folder(folder, run, _command(arguments), recipe)
     try:
         run = train_run(run, folder, resume=output.resume is not None)
     except Interrupted as stop:
@@ -89,6 +89,13 @@ def main(arguments: list[str]) -> int:
         for figure in figures:
             print(f"figure  {figure}")
     return 0
+
+
+def _command(arguments: list[str]) -> str:
+    """The command that trains this run, with how many processes."""
+    count = os.environ.get("WORLD_SIZE", "1")
+    launcher = [] if count == "1" else ["torchrun", f"--nproc-per-node={count}", "-m"]
+    return shlex.join([*launcher, "kshot", "train", *arguments])
 
 
 def parse(arguments: list[str]) -> tuple[RunConfig, str | None, Output]:
