@@ -1,8 +1,11 @@
+from dataclasses import replace
+
 import pytest
 
 from kshot.config import (
     Choice,
     EpisodeConfig,
+    EvaluationConfig,
     RunConfig,
     TrainingConfig,
     bounds,
@@ -53,3 +56,17 @@ def test_impossible_trainings_are_refused():
 def test_bounds():
     assert bounds(5) == (5, 5)
     assert bounds((2, 7)) == (2, 7)
+
+
+def test_an_evaluation_of_one_episode_is_refused():
+    with pytest.raises(ValueError, match="at least 2 episodes"):
+        EvaluationConfig(episodes=1)
+
+
+def test_the_fingerprint_is_of_what_is_learned_and_how():
+    base = RunConfig()
+    same = replace(base, training=replace(base.training, seed=5, device="cpu"))
+    assert base.fingerprint == same.fingerprint
+    assert base.fingerprint == replace(base, evaluation=EvaluationConfig(episodes=9)).fingerprint
+    assert base.fingerprint != replace(base, learner=Choice("maml")).fingerprint
+    assert base.fingerprint != replace(base, training=TrainingConfig(outer_lr=0.5)).fingerprint

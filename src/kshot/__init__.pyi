@@ -33,15 +33,18 @@ from kshot.backbones.resnet12 import ResNet12 as ResNet12
 from kshot.learners.baselines.fine_tuning import FineTuning as FineTuning
 from kshot.learners.baselines.nearest_centroid import NearestCentroid as NearestCentroid
 from kshot.learners.metric.prototypical import ProtoNet as ProtoNet
+from kshot.learners.optimization.anil import ANIL as ANIL
 from kshot.learners.optimization.inner_loop import inner_loop as inner_loop
 from kshot.learners.optimization.maml import MAML as MAML
 from kshot.learners.optimization.meta_sgd import MetaSGD as MetaSGD
 from kshot.learners.optimization.reptile import Reptile as Reptile
+from kshot.learners.optimization.ridge import R2D2 as R2D2
 from kshot.learners.optimization.update_rules import (
     SGD as SGD,
     Adam as Adam,
     Momentum as Momentum,
     UpdateRule as UpdateRule,
+    torch_optimizer as torch_optimizer,
 )
 from kshot.learners.registry import LEARNERS as LEARNERS
 

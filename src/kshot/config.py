@@ -5,6 +5,7 @@ as JSON in a run's folder and in every result row. Nothing here imports torch.
 """
 
 import dataclasses
+import hashlib
 import json
 import tomllib
 from collections.abc import Mapping
@@ -90,7 +91,8 @@ class AugmentationConfig:
         shift: Largest shift in both directions, in pixels.
         smooth: Mix neighboring pixels; otherwise the nearest is taken, which keeps black and white.
         mirror: Mirror each class of an episode with probability 1/2, support and query alike: a
-            mirrored class is another class to learn from.
+            mirrored class is another class to tell apart (pre-training with global labels keeps
+            the label).
     """
 
     rotation: float = 0.0
@@ -195,6 +197,10 @@ class EvaluationConfig:
     batch_norm: tuple[BatchNormPolicy, ...] = ()
     num_test_steps: tuple[int, ...] = ()
 
+    def __post_init__(self) -> None:
+        if self.episodes < 2:
+            raise ValueError(f"An evaluation needs at least 2 episodes, not {self.episodes}.")
+
 
 @dataclass(frozen=True)
 class Published:
@@ -243,6 +249,16 @@ class RunConfig:
             else:
                 tables[part.name] = dataclasses.asdict(value)
         return json.loads(json.dumps(tables, default=_readable_from_anywhere))
+
+    @property
+    def fingerprint(self) -> str:
+        """Of what the run learns from and how: of all but seed, device and what is evaluated."""
+        training = dataclasses.replace(self.training, seed=0, device="", tensorboard=False)
+        same = dataclasses.replace(
+            self, training=training, evaluation=EvaluationConfig(), published=()
+        )
+        text = json.dumps(same.as_dict(), sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 def _readable_from_anywhere(path: Path) -> str:

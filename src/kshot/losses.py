@@ -10,7 +10,15 @@ from torch import Tensor
 
 from kshot.episodes import Examples
 
-__all__ = ["LOSSES", "Loss", "check_examples", "cross_entropy", "mask_absent", "mean_squared_error"]
+__all__ = [
+    "LOSSES",
+    "Loss",
+    "check_examples",
+    "counted_rows",
+    "cross_entropy",
+    "mask_absent",
+    "mean_squared_error",
+]
 
 
 @dataclass(frozen=True)
@@ -43,13 +51,19 @@ class Loss:
         A task in which no row counts has loss zero. The leading dimensions may be absent, so that
         the same loss serves one task inside `torch.func.vmap`.
         """
-        counted = torch.ones_like(targets[..., 0], dtype=torch.bool) if mask is None else mask
-        if self.kind == "classification":
-            counted = counted & (targets.sum(-1) > 0)
+        counted = counted_rows(targets, mask, self.kind)
         # Whatever padding rows hold, NaN too, must not reach the gradient.
         rows = self.rows(predictions, targets.masked_fill(~counted.unsqueeze(-1), 0))
         total = torch.where(counted, rows, torch.zeros_like(rows)).sum(-1)
         return total / counted.sum(-1).clamp_min(1)
+
+
+def counted_rows(
+    targets: Float[Tensor, "*tasks m way"], mask: Bool[Tensor, "*tasks m"] | None, kind: str
+) -> Bool[Tensor, "*tasks m"]:
+    """Which rows are examples to learn from: unmasked and, in classification, labelled."""
+    counted = torch.ones_like(targets[..., 0], dtype=torch.bool) if mask is None else mask
+    return counted & (targets.sum(-1) > 0) if kind == "classification" else counted
 
 
 def mask_absent(

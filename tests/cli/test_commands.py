@@ -1,4 +1,5 @@
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -8,6 +9,7 @@ import pytest
 
 from kshot.cli import main
 from kshot.cli.recipes import recipe_names
+from kshot.cli.train import parse
 from kshot.evaluation.results import read_results
 from kshot.training.history import read_history
 
@@ -203,8 +205,63 @@ def test_runs_are_compared_over_their_seeds(run_folder, flags, tmp_path, capsys)
     capsys.readouterr()
     assert main(["evaluate", str(run_folder), str(other), "--figure", str(figure)]) == 0
     shown = capsys.readouterr().out
-    assert "over training seeds" in shown and "(n = 2)" in shown
+    told = shown[shown.index("over training seeds") :]
+    assert "protonet" in told and "(n = 2)" in told
+    assert "nearest_centroid" not in told, "what is not trained has no spread"
     assert figure.stat().st_size > 1000
+
+
+def test_runs_that_differ_in_more_than_the_seed_are_not_averaged(
+    run_folder, flags, tmp_path, capsys
+):
+    other = tmp_path / "other"
+    changed = [*flags, "--training.seed", "1", "--training.outer-lr", "0.5"]
+    assert main(["train", "protonet", *changed, "--out", str(other)]) == 0
+    capsys.readouterr()
+    assert main(["evaluate", str(run_folder), str(other)]) == 0
+    assert "over training seeds" not in capsys.readouterr().out
+
+
+def test_every_run_is_scored_under_its_own_policies(run_folder, flags, tmp_path, capsys):
+    other = tmp_path / "maml"
+    maml = [*flags, "--backbone", "conv4_strided"]
+    policies = ["--evaluation.batch-norm", "batch", "support_and_query"]
+    assert main(["train", "maml", *maml, *policies, "--out", str(other)]) == 0
+    capsys.readouterr()
+    assert main(["evaluate", str(other), str(run_folder), "--json"]) == 0
+    rows = [row for row in json.loads(capsys.readouterr().out) if row["backbone"] != "flatten"]
+    assert {row["batch_norm"] for row in rows if row["learner"] == "protonet"} == {"running"}
+    assert main(["evaluate", str(other), str(run_folder), "--evaluation.shots", "1"]) == 0
+    shown = capsys.readouterr().out
+    assert shown.count("(running)") == 2 and "(support_and_query, 1 step) -" in shown
+
+
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [
+        (["--evaluation.num-test-steps", "1"], "takes no inner steps"),
+        (["--learner.batch-norm", "batch", "--evaluation.batch-norm", "running"], "has none"),
+    ],
+)
+def test_what_would_fail_after_training_fails_before(wrong, told, flags, tmp_path, capsys):
+    assert main(["train", "protonet", *flags, *wrong, "--out", str(tmp_path / "run")]) == 1
+    assert told in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+def test_training_without_normalization_is_refused(flags, tmp_path, capsys):
+    maml = [*flags, "--backbone", "conv4_strided", "--learner.batch-norm", "running"]
+    assert main(["train", "maml", *maml, "--out", str(tmp_path / "run")]) == 1
+    assert "would train without normalization" in capsys.readouterr().err
+
+
+def test_a_changed_recipe_is_not_called_by_its_name(tmp_path):
+    def recipe(*flags: str) -> str | None:
+        return parse(["glyphs/protonet", *flags])[1]
+
+    name = "recipes/glyphs/protonet.toml"
+    assert recipe() == recipe("--training.seed", "3", "--evaluation.shots", "1") == name
+    assert recipe("--training.iterations", "10") is None
 
 
 def test_episodes_can_be_frozen_and_scored(run_folder, pictures, tmp_path, capsys):
@@ -216,9 +273,8 @@ def test_episodes_can_be_frozen_and_scored(run_folder, pictures, tmp_path, capsy
     assert main(["evaluate", str(run_folder), "--frozen", str(file), "--json"]) == 0
     rows = json.loads(capsys.readouterr().out)
     assert {(row["way"], row["shot"], row["query_shot"]) for row in rows} == {(3, 1, 2)}
-    assert {(row["episodes"], row["evaluation_seed"], row["frozen"]) for row in rows} == {
-        (12, None, "episodes")
-    }
+    assert {(row["episodes"], row["evaluation_seed"]) for row in rows} == {(12, None)}
+    assert all(re.fullmatch("episodes [0-9a-f]{12}", row["frozen"]) for row in rows)
 
 
 @pytest.mark.parametrize("what", ["learners", "backbones", "datasets", "recipes"])

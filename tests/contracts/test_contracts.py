@@ -9,6 +9,7 @@ import torch
 from kshot.episodes import Episodes
 from kshot.learner import MetaLearner
 from kshot.learners.registry import LEARNERS
+from kshot.options import option_types
 from kshot.testing import (
     CHECKS,
     check_determinism,
@@ -51,7 +52,7 @@ def applies(
         pytest.param(check, *row, *network, id="-".join(map(str, (check.__name__, *row, *network))))
         for row in ROWS
         for network in NETWORKS
-        for check in CHECKS
+        for check in (*CHECKS, check_learning)
         if applies(check, *row, *network)
     ],
 )
@@ -69,7 +70,9 @@ def test_contract(
     options = {} if policy is None else {"batch_norm": policy}
     learner = make_learner(name, backbone, kind, **options)
     episodes = make_episodes(backbone, kind)
-    check(learner, padded(episodes) if masked else episodes)
+    surrogate = LEARNERS[name].meta_gradient == "surrogate"
+    options = {"surrogate": surrogate} if check is check_learning else {}
+    check(learner, padded(episodes) if masked else episodes, **options)
 
 
 def test_one_call_runs_them_all(make_learner: Make, make_episodes: Make):
@@ -81,7 +84,7 @@ def test_one_call_runs_them_all(make_learner: Make, make_episodes: Make):
 
 
 EXACT = [(n, k) for n, k in ROWS if LEARNERS[n].meta_gradient == "exact"]
-LOOPED = [name for name, row in LEARNERS.items() if row.family == "optimization"]
+LOOPED = [name for name, row in LEARNERS.items() if "strategy" in option_types(row.constructor)]
 
 
 def gradient_cases(rows: list[tuple[str, str]]) -> list[tuple[Any, ...]]:

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 import kshot
+from kshot.evaluation.results import merge_results, read_results
 
 ROOT = Path(__file__).parents[2]
 
@@ -159,6 +160,13 @@ def test_a_recipe_parses_and_starts_with_its_command(path: str):
 @pytest.mark.parametrize("path", RESULTS)
 def test_a_result_is_whole(path: str):
     check_rows(path, RESULT_KEYS)
+
+
+@pytest.mark.parametrize("path", RESULTS)
+def test_no_two_rows_of_a_result_measure_the_same(path: str, tmp_path: Path):
+    rows = read_results(ROOT / path)
+    merge_results(tmp_path / "merged.json", rows)
+    assert len(read_results(tmp_path / "merged.json")) == len(rows)
 
 
 @pytest.mark.parametrize("path", BENCHMARKS)

@@ -84,7 +84,11 @@ def test_the_best_weights_are_used_with_the_state_of_the_latest(tmp_path):
     assert folder.load_for_use().state == best, "the best alone is enough"
     folder.save(200, {"learner/weight": torch.ones(2)}, latest)
     used = folder.load_for_use()
-    assert used.state == latest and torch.equal(used.tensors["learner/weight"], torch.zeros(2))
+    assert used.state == latest
+    later = {"training": {"iteration": 250, "best_score": 0.95, "best_iteration": 250}}
+    save_checkpoint(folder.best, {"learner/weight": torch.zeros(2)}, later)
+    assert folder.load_for_use().state == later, "training was killed before the next checkpoint"
+    assert torch.equal(used.tensors["learner/weight"], torch.zeros(2))
 
     folder.best.write_bytes(folder.best.read_bytes()[:50])
     with pytest.warns(UserWarning, match="latest weights are used instead"):

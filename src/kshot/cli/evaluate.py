@@ -2,7 +2,7 @@
 
 import json
 import shlex
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -11,11 +11,12 @@ import tyro
 from matplotlib.figure import Figure
 
 from kshot.cli.figures import adaptation_figure, comparison_figure
-from kshot.cli.tables import print_results, print_table, task_name
+from kshot.cli.tables import condition, print_results, print_table, task_name
 from kshot.config import EvaluationConfig, parse_run
 from kshot.evaluation.evaluate import Evaluation, paired_difference
 from kshot.evaluation.results import merge_results, same_episodes, spread_over_seeds
-from kshot.training.run import Run, Scored, evaluate_run, load_run, read_description
+from kshot.training.run import Run, load_run, read_description
+from kshot.training.scoring import Scored, evaluate_run
 
 __all__ = ["main"]
 
@@ -52,6 +53,8 @@ def main(arguments: list[str]) -> int:
     wanted = EvaluationConfig()
     if first is not None:
         wanted = parse_run(read_description(first)["config"]).evaluation
+    # But how its BatchNorm works and how many steps it takes is each run's own affair.
+    wanted = replace(wanted, batch_norm=(), num_test_steps=())
     flags = tyro.cli(
         Evaluate, args=arguments, prog="kshot evaluate", default=Evaluate(evaluation=wanted)
     )
@@ -59,11 +62,16 @@ def main(arguments: list[str]) -> int:
         raise ValueError("Name at least one run's folder: kshot evaluate runs/glyphs-protonet-1.")
     command = shlex.join(["kshot", "evaluate", *arguments])
     runs = {folder: load_run(folder, flags.device) for folder in flags.runs}
-    scored = {
-        folder: evaluate_run(run, folder, flags.evaluation, command=command, frozen=flags.frozen)
-        for folder, run in runs.items()
-    }
-    rows = [row for parts in scored.values() for row, _ in parts]
+    scored = {}
+    for folder, run in runs.items():
+        own = run.config.evaluation
+        wanted = replace(
+            flags.evaluation,
+            batch_norm=flags.evaluation.batch_norm or own.batch_norm,
+            num_test_steps=flags.evaluation.num_test_steps or own.num_test_steps,
+        )
+        scored[folder] = evaluate_run(run, folder, wanted, command=command, frozen=flags.frozen)
+    rows = [one.row for parts in scored.values() for one in parts]
     if flags.results is not None:
         merge_results(flags.results, rows)
     if flags.figure is not None:
@@ -72,9 +80,9 @@ def main(arguments: list[str]) -> int:
         print(json.dumps(rows, indent=2))
         return 0
     for parts in scored.values():
-        print_results([row for row, _ in parts])
+        print_results([one.row for one in parts])
     _print_differences(scored)
-    _print_spread(rows)
+    _print_spread([one.row for parts in scored.values() for one in parts if not one.baseline])
     return 0
 
 
@@ -83,7 +91,7 @@ def _figure(runs: dict[Path, Run], rows: list[dict[str, Any]]) -> Figure:
     if len(kinds) > 1:
         raise ValueError("A figure shows runs of one kind: classification or regression.")
     if kinds == {"regression"}:
-        return adaptation_figure({folder.name: run for folder, run in runs.items()})
+        return adaptation_figure({str(folder): run for folder, run in runs.items()})
     return comparison_figure(rows)
 
 
@@ -91,10 +99,14 @@ def _print_differences(scored: dict[Path, list[Scored]]) -> None:
     """Every later run against the first, episode by episode, where the episodes are the same."""
     first, *others = scored
     table = [
-        [f"{first} - {other}", task_name(ours.row), _difference(ours.evaluation, theirs.evaluation)]
+        [
+            f"{first} ({condition(ours.row)}) - {other} ({condition(theirs.row)})",
+            task_name(ours.row),
+            _difference(ours.evaluation, theirs.evaluation),
+        ]
         for other in others
-        for ours, theirs in product(_own(scored[first]), _own(scored[other]))
-        if same_episodes(ours.row, theirs.row)
+        for ours, theirs in product(scored[first], scored[other])
+        if not (ours.baseline or theirs.baseline) and same_episodes(ours.row, theirs.row)
     ]
     if table:
         print_table("paired differences, 95 % interval", ["runs", "task", "difference"], table)
@@ -102,15 +114,10 @@ def _print_differences(scored: dict[Path, list[Scored]]) -> None:
         print("No paired differences: no two runs were scored on the same episodes.")
 
 
-def _own(scored: list[Scored]) -> list[Scored]:
-    """What a run's own learner scored, without the pixel baseline."""
-    return [one for one in scored if one.row["backbone"] != "flatten"]
-
-
 def _difference(ours: Evaluation, theirs: Evaluation) -> str:
     mean, half_width, _ = paired_difference(ours, theirs)
     unit = 100 if ours.metric == "accuracy" else 1
-    return f"{unit * mean:+.2f} +- {unit * half_width:.2f} ({ours.batch_norm}, {theirs.batch_norm})"
+    return f"{unit * mean:+.2f} +- {unit * half_width:.2f}"
 
 
 def _print_spread(rows: list[dict[str, Any]]) -> None:

@@ -9,6 +9,7 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from kshot.cli.tables import condition
 from kshot.config import EpisodeConfig
 from kshot.data.sampler import EpisodeSampler, Sampler
 from kshot.evaluation.intervals import MeanInterval
@@ -37,7 +38,8 @@ def write_figures(run: Run, folder: Path) -> list[Path]:
         if run.learner.num_test_steps is not None:
             figures["adaptation"] = adaptation_figure({run.config.learner.name: run})
     elif len(run.tasks.input_shape) == 3:
-        episode = EpisodeConfig(min(wanted.ways), min(wanted.shots), 5, wanted.within)
+        queries = min(5, *wanted.query_shots)
+        episode = EpisodeConfig(min(wanted.ways), min(wanted.shots), queries, wanted.within)
         sampler = run.source.sampler(wanted.split, episode, wanted.seed)
         figures["episode"] = episode_figure(run, sampler, f"{title}: {wanted.split} classes")
     paths = []
@@ -86,7 +88,8 @@ def adaptation_figure(runs: Mapping[str, Run]) -> Figure:
     curves: dict[str, dict[int, np.ndarray]] = {}
     for name, run in runs.items():
         learner = run.learner.eval().float().cpu()
-        assert learner.num_test_steps is not None, "regression learners take gradient steps"
+        if learner.num_test_steps is None:
+            raise ValueError(f"{name} takes no inner steps, so there is no adaptation to draw.")
         own_steps, curves[name] = learner.num_test_steps, {}
         with torch.no_grad():
             for steps in sorted({0, 1, max(own_steps, *wanted.num_test_steps, 1)}):
@@ -107,7 +110,7 @@ def comparison_figure(rows: Sequence[dict[str, Any]]) -> Figure:
     tasks: dict[str, list[tuple[str, MeanInterval]]] = {}
     for row in rows:
         interval = MeanInterval(100 * row["accuracy"], 100 * row["ci95"], row["episodes"])
-        name = f"{row['learner']} on {row['backbone']}, {row['batch_norm']}, seed {row['seed']}"
+        name = f"{row['learner']} on {row['backbone']}, {condition(row)}, seed {row['seed']}"
         task = f"{row['way']}-way {row['shot']}-shot, {row['query_shot']} queries"
         results = tasks.setdefault(task, [])
         if (name, interval) not in results:  # every run brings the same pixel baseline

@@ -6,7 +6,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-__all__ = ["print_results", "print_table", "task_name"]
+__all__ = ["condition", "print_results", "print_table", "task_name"]
 
 
 def print_results(rows: Sequence[dict[str, Any]]) -> None:
@@ -36,6 +36,13 @@ def task_name(row: dict[str, Any]) -> str:
     task = f"{way}{row['shot']}-shot"
     steps = row["num_test_steps"]
     return task if steps is None else f"{task}, {steps} step{'s' * (steps != 1)}"
+
+
+def condition(row: dict[str, Any]) -> str:
+    """Under what a row was scored, such as "batch, 3 steps"."""
+    steps = row["num_test_steps"]
+    count = "" if steps is None else f", {steps} step{'s' * (steps != 1)}"
+    return f"{row['batch_norm']}{count}"
 
 
 def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

@@ -17,15 +17,8 @@ from kshot.config import Choice, RunConfig, load_recipe, parse_run
 from kshot.evaluation.results import merge_results
 from kshot.learners.registry import LEARNERS
 from kshot.options import nearest
-from kshot.training.run import (
-    build_run,
-    check_run,
-    create_folder,
-    evaluate_run,
-    load_run,
-    read_description,
-    train_run,
-)
+from kshot.training.run import build_run, create_folder, load_run, read_description, train_run
+from kshot.training.scoring import check_run, evaluate_run
 from kshot.training.trainer import Interrupted
 
 __all__ = ["main"]
@@ -71,22 +64,22 @@ def main(arguments: list[str]) -> int:
         raise Interrupted(f"{stop} Continue with: kshot train --resume {folder}") from None
     if not first_process:
         return 0
-    run = load_run(folder, config.training.device)
+    run = load_run(folder, config.training.device, run.source)
     scored = evaluate_run(run, folder)
-    rows = [row for row, _ in scored]
+    rows = [one.row for one in scored]
     merge_results(folder / "results.json", rows)
     if output.results is not None:
         # recipes/omniglot/maml.toml gives results/omniglot/maml.json.
         place = Path(recipe) if recipe else Path(config.data.name, config.learner.name)
         name = Path(*place.parts[-2:]).with_suffix(".json")
         merge_results(output.results / name, rows)
-    figures = write_figures(run, folder)
     if output.json:
         print(json.dumps(rows, indent=2))
     else:
         print_results(rows)
         print(f"run     {folder}")
-        for figure in figures:
+    for figure in write_figures(run, folder):
+        if not output.json:
             print(f"figure  {figure}")
     return 0
 
@@ -110,8 +103,9 @@ def parse(arguments: list[str]) -> tuple[RunConfig, str | None, Output]:
         raise ValueError(f"Unknown learner or recipe {target!r}.{nearest(target, known)}")
     base = RunConfig(learner=Choice(target)) if path is None else load_recipe(path)
     config, output = parse_flags(rest, base, Output, program="kshot train", description=DESCRIPTION)
-    parts = ("data", "backbone", "learner")
-    same = all(getattr(config, part).name == getattr(base, part).name for part in parts)
+    # Flags may change the seed, the device and what is evaluated: then it is the recipe still.
+    plain, _ = parse_flags([], base, Output, program="kshot train", description=DESCRIPTION)
+    same = config.fingerprint == plain.fingerprint
     return config, _recipe_name(path) if same else None, output
 
 

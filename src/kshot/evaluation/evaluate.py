@@ -122,8 +122,8 @@ def _fitting_batch(episode: Episodes, policy: BatchNormPolicy, examples: int = 4
 
 
 def _check_policy(learner: MetaLearner, policy: BatchNormPolicy) -> None:
-    if learner.batch_norm == "none":
-        return  # no layer asks
+    if learner.batch_norm in ("none", policy):
+        return  # no layer asks, or it is as in training
     if policy not in learner.batch_norm_policies:
         raise ValueError(
             f"{type(learner).__name__} cannot be evaluated under the BatchNorm policy {policy!r}, "

@@ -82,6 +82,7 @@ def result_row(
         "batch_norm": evaluation.batch_norm,
         "transductive": evaluation.transductive,
         "num_test_steps": evaluation.num_test_steps,
+        "config": config.fingerprint,
         "seed": config.training.seed,
         "evaluation_seed": wanted.seed,
         **training,
@@ -96,9 +97,9 @@ def result_row(
 
 def merge_results(path: Path, rows: Sequence[Row]) -> None:
     """Write rows to a results file; a row there stays unless one of these measures the same."""
-    new = {_identity(row) for row in rows}
+    new = {_identity(row): row for row in rows}
     kept = [row for row in read_results(path) if _identity(row) not in new]
-    write_atomically(path, json.dumps([*kept, *rows], indent=2) + "\n")
+    write_atomically(path, json.dumps([*kept, *new.values()], indent=2) + "\n")
 
 
 def read_results(path: Path) -> list[Row]:
@@ -119,7 +120,7 @@ def spread_over_seeds(rows: Sequence[Row]) -> list[tuple[Row, MeanInterval]]:
     """
     groups: dict[tuple[Any, ...], dict[int, Row]] = {}
     for row in rows:
-        kind = tuple(row.get(key) for key in _IDENTITY if key != "seed")
+        kind = tuple(row.get(key) for key in (*_IDENTITY, "config") if key != "seed")
         groups.setdefault(kind, {})[row["seed"]] = row
     repeated = [list(group.values()) for group in groups.values() if len(group) > 1]
     return [(group[0], mean_interval(np.array([*map(score, group)]))) for group in repeated]

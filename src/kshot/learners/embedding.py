@@ -14,10 +14,10 @@ from kshot.backbones.normalization import (
     stored_statistics,
 )
 from kshot.config import BatchNormPolicy
-from kshot.episodes import Inputs, leaves, map_tensors
+from kshot.episodes import Episodes, Inputs, concatenate, leaves, map_tensors
 from kshot.learners.task_map import map_tasks
 
-__all__ = ["embed_pooled", "embed_query", "embed_support"]
+__all__ = ["embed_pooled", "embed_query", "embed_support", "embed_together"]
 
 
 def embed_pooled(
@@ -48,6 +48,19 @@ def embed_pooled(
         scattered = embeddings.new_zeros(num_tasks * size, embeddings.shape[1])
         embeddings = scattered.masked_scatter(mask.flatten().unsqueeze(1), embeddings)
     return embeddings.view(num_tasks, size, embeddings.shape[1])
+
+
+def embed_together(
+    encoder: nn.Module, episodes: Episodes
+) -> tuple[Float[Tensor, "tasks n dim"], Float[Tensor, "tasks m dim"]]:
+    """Embeddings of support and query, all tasks in one call, as "running" trains its averages.
+
+    Support and query share BatchNorm's statistics in training mode, which also remembers them.
+    """
+    both = concatenate(episodes.support, episodes.query)
+    embeddings = embed_pooled(encoder, both.inputs, both.mask, update_statistics=True)
+    size = episodes.support.targets.shape[1]
+    return embeddings[:, :size], embeddings[:, size:]
 
 
 def embed_support(

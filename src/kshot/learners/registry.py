@@ -18,6 +18,7 @@ from kshot.learners.optimization.anil import ANIL
 from kshot.learners.optimization.maml import MAML
 from kshot.learners.optimization.meta_sgd import MetaSGD
 from kshot.learners.optimization.reptile import Reptile
+from kshot.learners.optimization.ridge import R2D2
 from kshot.losses import cross_entropy, mean_squared_error
 from kshot.options import call_with_options, nearest
 
@@ -134,7 +135,7 @@ LEARNERS: dict[str, LearnerRow] = {
         _encoder_and_way,
         "optimization",
         "MAML whose steps move the head alone",
-        "Rapid Learning or Feature Reuse? Understanding the Effectiveness of MAML, ICLR 2020",
+        "Rapid Learning or Feature Reuse? Towards Understanding ... MAML, ICLR 2020",
         kinds=("classification", "regression"),
         transductive=True,
     ),
@@ -156,6 +157,14 @@ LEARNERS: dict[str, LearnerRow] = {
         "Meta-SGD: Learning to Learn Quickly for Few-Shot Learning, 2017",
         kinds=("classification", "regression"),
         transductive=True,
+    ),
+    "r2d2": LearnerRow(
+        R2D2,
+        _encoder,
+        "optimization",
+        "the head is solved by ridge regression, in closed form",
+        "Meta-learning with differentiable closed-form solvers, ICLR 2019",
+        kinds=("classification", "regression"),
     ),
 }
 """Every learner, by the short name of its paper."""

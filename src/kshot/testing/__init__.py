@@ -74,6 +74,7 @@ def check_learner(
     """
     for check in CHECKS:
         check(learner, episodes)
+    check_learning(learner, episodes, surrogate=meta_gradient == "surrogate")
     if meta_gradient == "exact":
         check_meta_gradient(learner, episodes)
 
@@ -90,6 +91,5 @@ CHECKS: tuple[Callable[[MetaLearner, Episodes], None], ...] = (
     check_parameters,
     check_strategies,
     check_determinism,
-    check_learning,
 )
-"""The checks that every learner passes; `check_meta_gradient` is for exact meta-gradients."""
+"""The checks that are the same for every learner; the others depend on its meta-gradient."""

@@ -155,11 +155,16 @@ def check_forward(learner: MetaLearner, episodes: Episodes) -> None:
 
 
 def check_learning(
-    learner: MetaLearner, episodes: Episodes, *, num_steps: int = 30, outer_lr: float = 0.01
+    learner: MetaLearner,
+    episodes: Episodes,
+    *,
+    surrogate: bool = False,
+    num_steps: int = 30,
+    outer_lr: float = 0.01,
 ) -> None:
-    """Training helps on separable tasks of the same shape; a frozen learner passes.
+    """The meta-loss falls on separable tasks of the same shape; a frozen learner passes.
 
-    What falls is the meta-loss or, where that is a surrogate, the query loss after adaptation.
+    Where the meta-loss is a surrogate, it is enough that the query loss after adaptation falls.
     """
     learner, episodes = double_copy(learner, episodes)
     if not trainable(learner):
@@ -175,7 +180,7 @@ def check_learning(
         optimizer.step()
     adapted.append(_adapted_loss(learner, episodes))
     expect(
-        losses[-1] < 0.9 * losses[0] or adapted[-1] < 0.9 * adapted[0],
+        losses[-1] < 0.9 * losses[0] or (surrogate and adapted[-1] < 0.9 * adapted[0]),
         f"{num_steps} steps of Adam must lower the loss of a separable problem, but it went from "
         f"{losses[0]:.3g} to {losses[-1]:.3g}, after adaptation from {adapted[0]:.3g} to "
         f"{adapted[-1]:.3g}",

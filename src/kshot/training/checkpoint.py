@@ -160,10 +160,13 @@ class CheckpointFolder:
             _, latest = self.load_latest()
             training = {**latest.state["training"], "best_score": None, "best_iteration": 0}
             return Checkpoint(latest.tensors, {**latest.state, "training": training})
-        if not self.steps():
+        try:
+            _, latest = self.load_latest()
+        except CheckpointError:
             return best
-        # The best weights are of an earlier iteration than the training went on to.
-        return Checkpoint(best.tensors, self.load_latest()[1].state)
+        # Training went on after the best weights, mostly; killed, it may not have said so.
+        states = (best.state, latest.state)
+        return Checkpoint(best.tensors, max(states, key=lambda s: s["training"]["iteration"]))
 
     def load_latest(self) -> tuple[Path, Checkpoint]:
         """The latest checkpoint that is intact; a damaged one falls back with a warning.

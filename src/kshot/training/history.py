@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 from kshot.config import TrainingConfig
+from kshot.data.atomic import write_atomically
 
 __all__ = ["History", "read_history"]
 
@@ -36,9 +37,8 @@ class History:
         self.path = None if folder is None else folder / "metrics.jsonl"
         self._events = _event_writer(folder) if config.tensorboard and folder else None
         if self.path is not None:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
             kept = [row for row in read_history(self.path) if row["iteration"] <= start]
-            self.path.write_text("".join(json.dumps(row) + "\n" for row in kept), encoding="utf-8")
+            write_atomically(self.path, "".join(json.dumps(row) + "\n" for row in kept))
         self._live = sys.stderr.isatty() and not quiet
         self._quiet = quiet
         self._progress = Progress(

@@ -1,34 +1,21 @@
-"""A run: a configuration made into data and learner, trained, evaluated, kept in a folder."""
+"""A run: a configuration made into data and learner, trained, kept in a folder."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from functools import cached_property
-from itertools import product
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 
-from kshot.backbones.heads import Flatten
-from kshot.config import (
-    BatchNormPolicy,
-    EpisodeConfig,
-    EvaluationConfig,
-    RunConfig,
-    bounds,
-    parse_run,
-)
+from kshot.config import Choice, RunConfig, bounds, parse_run
 from kshot.data.atomic import write_atomically
 from kshot.data.augment import AugmentedSampler
-from kshot.data.frozen import FrozenEpisodes, load_episodes
 from kshot.data.sampler import Sampler
 from kshot.data.sources import load_data
-from kshot.data.splits import LabelledSplits, TaskSource
-from kshot.evaluation.evaluate import Evaluation, evaluate
-from kshot.evaluation.results import git_revision, machine, result_row, versions
+from kshot.data.splits import TaskSource
+from kshot.evaluation.results import git_revision, machine, versions
 from kshot.learner import MetaLearner
-from kshot.learners.baselines.nearest_centroid import NearestCentroid
 from kshot.learners.registry import TaskShape, build_learner, learner_row
 from kshot.training.checkpoint import (
     CheckpointError,
@@ -38,14 +25,15 @@ from kshot.training.checkpoint import (
 from kshot.training.trainer import TrainingState, choose_device, meta_train
 
 __all__ = [
+    "Data",
     "Run",
-    "Scored",
     "build_run",
-    "check_run",
     "create_folder",
-    "evaluate_run",
     "load_run",
+    "read_description",
     "train_run",
+    "training_sampler",
+    "validation_sampler",
 ]
 
 
@@ -59,6 +47,7 @@ class Run:
         preparation: how a new picture becomes an input; empty when inputs are not pictures.
         learner: its learner.
         training: how far the learner is trained.
+        data: where its tasks come from.
     """
 
     config: RunConfig
@@ -66,18 +55,32 @@ class Run:
     preparation: Mapping[str, Any]
     learner: MetaLearner
     training: TrainingState
+    data: "Data"
 
-    @cached_property
+    @property
     def source(self) -> TaskSource:
         """Its data, read when first asked for: a trained learner predicts without."""
-        return load_data(self.config.data)
+        return self.data.source
 
 
-class Scored(NamedTuple):
-    """A result row with the evaluation it sums up."""
+class Data:
+    """The data that a configuration names, read when first asked for.
 
-    row: dict[str, Any]
-    evaluation: Evaluation
+    Args:
+        choice: their name and options.
+        source: what they are, when they were read already.
+    """
+
+    def __init__(self, choice: Choice, source: TaskSource | None = None) -> None:
+        self._choice = choice
+        self._source = source
+
+    @property
+    def source(self) -> TaskSource:
+        """The tasks."""
+        if self._source is None:
+            self._source = load_data(self._choice)
+        return self._source
 
 
 def build_run(config: RunConfig) -> Run:
@@ -91,7 +94,7 @@ def build_run(config: RunConfig) -> Run:
         columns = max(*ways, *config.evaluation.ways)
     num_classes = source.num_classes(config.training.split)
     tasks = TaskShape(source.input_shape, columns, num_classes, source.kind)
-    return _assemble(config, tasks, source.preparation)
+    return _assemble(config, tasks, source.preparation, Data(config.data, source))
 
 
 def create_folder(folder: Path, run: Run, command: str, recipe: str | None) -> None:
@@ -125,9 +128,9 @@ def train_run(run: Run, folder: Path, *, resume: bool = False, quiet: bool = Fal
         return run
     state = meta_train(
         run.learner,
-        _training_sampler(run),
+        training_sampler(run),
         config.training,
-        validation=_validation_sampler(run),
+        validation=validation_sampler(run),
         folder=folder,
         name=config.learner.name,
         resume=resume,
@@ -136,23 +139,7 @@ def train_run(run: Run, folder: Path, *, resume: bool = False, quiet: bool = Fal
     return replace(run, training=state)
 
 
-def check_run(run: Run) -> None:
-    """Draw one episode of everything a run will need, so that it cannot fail after training.
-
-    Raises:
-        ValueError: when a split has too few classes, or a class too few examples.
-    """
-    config = run.config
-    if learner_row(config.learner.name).meta_trained:
-        _training_sampler(run).sample([0])
-        validation = _validation_sampler(run)
-        if validation is not None:
-            validation.sample([0])
-    for episode, _, _ in _conditions(config.evaluation, run.tasks.kind):
-        run.source.sampler(config.evaluation.split, episode, config.evaluation.seed).sample([0])
-
-
-def load_run(folder: Path, device: str = "auto") -> Run:
+def load_run(folder: Path, device: str = "auto", source: TaskSource | None = None) -> Run:
     """The run of a folder with its trained learner: the best weights, else the latest.
 
     The data it was trained on are not read before someone asks for its `source`.
@@ -160,6 +147,7 @@ def load_run(folder: Path, device: str = "auto") -> Run:
     Args:
         folder: the run's folder.
         device: where the learner computes: "auto" takes a GPU when there is one.
+        source: its data, when they were read already.
 
     Raises:
         CheckpointError: when the folder holds no run or no usable checkpoint.
@@ -168,7 +156,7 @@ def load_run(folder: Path, device: str = "auto") -> Run:
     config = parse_run(description["config"], where=str(folder / "run.json"))
     shape = description["tasks"]
     tasks = TaskShape(**{**shape, "input_shape": tuple(shape["input_shape"])})
-    run = _assemble(config, tasks, description["preparation"])
+    run = _assemble(config, tasks, description["preparation"], Data(config.data, source))
     if learner_row(config.learner.name).meta_trained:
         checkpoint = CheckpointFolder(folder / "checkpoints").load_for_use()
         load_weights(run.learner, checkpoint, config.learner.name, folder)
@@ -197,99 +185,16 @@ def read_description(folder: Path) -> dict[str, Any]:
     return description
 
 
-def evaluate_run(
-    run: Run,
-    folder: Path,
-    evaluation: EvaluationConfig | None = None,
-    *,
-    command: str | None = None,
-    frozen: Path | None = None,
-) -> list[Scored]:
-    """Score a run's learner, and the pixel nearest-centroid baseline beside it.
-
-    Args:
-        run: the trained run.
-        folder: its folder, which says where the numbers come from.
-        evaluation: which numbers; None takes the run's own configuration.
-        command: the command that asks for the numbers, when it is not the one that trained.
-        frozen: a file of episodes to score on, instead of drawing them by way, shot and seed.
-    """
-    description = read_description(folder)
-    provenance = {
-        key: description[key] for key in ("command", "recipe", "versions", "git", "machine")
-    }
-    if command is not None:
-        provenance |= {"command": f"{provenance['command']}; {command}"}
-        provenance |= {"versions": versions(), "git": git_revision(), "machine": machine()}
-    wanted = evaluation or run.config.evaluation
-    trained = {
-        "train_seconds": round(run.training.seconds, 1),
-        "train_iterations": run.training.iteration,
-        "best_iteration": run.training.best_iteration or run.training.iteration,
-    }
-    untrained = {"train_seconds": 0.0, "train_iterations": 0, "best_iteration": 0}
-    scored = []
-    stored = None
-    if frozen is not None:
-        wanted, stored = _frozen(run, wanted, frozen)
-        provenance |= {"evaluation_seed": None, "frozen": frozen.name}
-    for episode, policy, steps in _conditions(wanted, run.tasks.kind):
-        sampler = stored or run.source.sampler(wanted.split, episode, wanted.seed)
-        own = (run.config.learner.name, run.config.backbone.name)
-        candidates = [(*own, run.learner, trained)]
-        if (
-            run.tasks.kind == "classification"
-            and own != ("nearest_centroid", "flatten")
-            and policy in (None, *wanted.batch_norm[:1])
-            and steps in (None, *wanted.num_test_steps[:1])
-        ):
-            # Cosine, as the pixel baseline of the papers.
-            pixels = NearestCentroid(Flatten(run.tasks.input_shape), normalize=True)
-            candidates.append(("nearest_centroid", "flatten", pixels, untrained))
-        for name, backbone, learner, training in candidates:
-            result = evaluate(
-                learner,
-                sampler,
-                wanted.episodes,
-                batch_episodes=wanted.batch_episodes,
-                batch_norm=policy,
-                num_test_steps=None if learner is not run.learner else steps,
-            )
-            row = result_row(
-                run.config,
-                wanted,
-                result,
-                episode,
-                learner=name,
-                backbone=backbone,
-                protocol=run.source.protocol,
-                training=training,
-                provenance=provenance,
-            )
-            scored.append(Scored(row, result))
-    return scored
-
-
-def _assemble(config: RunConfig, tasks: TaskShape, preparation: Mapping[str, Any]) -> Run:
+def _assemble(
+    config: RunConfig, tasks: TaskShape, preparation: Mapping[str, Any], data: Data
+) -> Run:
     torch.manual_seed(config.training.seed)
     learner = build_learner(config.learner, config.backbone, tasks)
-    return Run(config, tasks, preparation, learner, TrainingState())
+    return Run(config, tasks, preparation, learner, TrainingState(), data)
 
 
-def _frozen(
-    run: Run, wanted: EvaluationConfig, path: Path
-) -> tuple[EvaluationConfig, FrozenEpisodes]:
-    """The stored episodes of a file, and what is wanted of them."""
-    if not isinstance(run.source, LabelledSplits):
-        raise ValueError(f"{run.source.name} has no classes, so no frozen episodes.")
-    stored = load_episodes(path, run.source.dataset(wanted.split))
-    way, shot, query_shot = stored.shape
-    return replace(
-        wanted, ways=(way,), shots=(shot,), query_shots=(query_shot,), episodes=len(stored)
-    ), stored
-
-
-def _training_sampler(run: Run) -> Sampler:
+def training_sampler(run: Run) -> Sampler:
+    """The episodes a run trains on, augmented as it says."""
     training, augmentation = run.config.training, run.config.augmentation
     sampler = run.source.sampler(training.split, run.config.episodes, training.seed)
     if not augmentation.moves:
@@ -297,7 +202,7 @@ def _training_sampler(run: Run) -> Sampler:
     return AugmentedSampler(sampler, augmentation, seed=training.seed, split=training.split)
 
 
-def _validation_sampler(run: Run) -> Sampler | None:
+def validation_sampler(run: Run) -> Sampler | None:
     """None when there is no validation split, or it is trained on."""
     training = run.config.training
     if training.split != "train" or not run.source.has_split("val"):
@@ -305,15 +210,3 @@ def _validation_sampler(run: Run) -> Sampler | None:
     if not training.validation_episodes:
         return None
     return run.source.sampler("val", run.config.validation, training.seed)
-
-
-def _conditions(
-    wanted: EvaluationConfig, kind: str
-) -> Iterator[tuple[EpisodeConfig, BatchNormPolicy | None, int | None]]:
-    """Episodes, BatchNorm policy and inner steps of every row."""
-    ways = wanted.ways if kind == "classification" else (1,)
-    policies, steps = wanted.batch_norm or (None,), wanted.num_test_steps or (None,)
-    for way, shot, query_shot, policy, count in product(
-        ways, wanted.shots, wanted.query_shots, policies, steps
-    ):
-        yield EpisodeConfig(way, shot, query_shot, wanted.within), policy, count

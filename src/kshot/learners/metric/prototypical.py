@@ -7,9 +7,9 @@ from torch import Tensor, nn
 
 from kshot.backbones.normalization import policy_for, reads_stored, reads_support, split_affine
 from kshot.config import BatchNormPolicy
-from kshot.episodes import Episodes, Examples, Inputs, concatenate
+from kshot.episodes import Episodes, Examples, Inputs
 from kshot.learner import MetaLearner
-from kshot.learners.embedding import embed_pooled, embed_query, embed_support
+from kshot.learners.embedding import embed_query, embed_support, embed_together
 from kshot.learners.metric.distances import class_means, squared_distances
 from kshot.losses import Loss, cross_entropy
 
@@ -102,13 +102,6 @@ class ProtoNet(MetaLearner[ProtoNetState]):
         """
         if not reads_stored(self.batch_norm):
             return super().meta_loss(episodes)
-        support, query = episodes.support, episodes.query
-        together = concatenate(support, query)
-        embeddings = embed_pooled(
-            self.encoder, together.inputs, together.mask, update_statistics=True
-        )
-        support_size = support.targets.shape[1]
-        prototypes = class_means(embeddings[:, :support_size], support.targets, support.mask)
-        return self.query_loss(
-            -squared_distances(embeddings[:, support_size:], prototypes), episodes
-        )
+        support, query = embed_together(self.encoder, episodes)
+        prototypes = class_means(support, episodes.support.targets, episodes.support.mask)
+        return self.query_loss(-squared_distances(query, prototypes), episodes)

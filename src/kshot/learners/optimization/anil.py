@@ -8,7 +8,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from kshot.backbones.heads import embedding_dim
-from kshot.backbones.normalization import exact_network, policy_for, reads_support
+from kshot.backbones.normalization import policy_for, reads_support, split_affine
 from kshot.config import BatchNormPolicy
 from kshot.episodes import Examples, Inputs
 from kshot.learner import MetaLearner
@@ -86,7 +86,7 @@ class ANIL(MetaLearner[ANILState]):
         batch_norm: BatchNormPolicy = "batch",
         loss: Loss = cross_entropy,
     ) -> None:
-        encoder = exact_network(encoder)
+        encoder = split_affine(encoder)
         super().__init__(loss=loss, batch_norm=policy_for(encoder, batch_norm))
         self.encoder = encoder
         self.head = nn.Linear(embedding_dim(encoder), max_way)

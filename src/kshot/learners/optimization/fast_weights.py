@@ -25,7 +25,7 @@ from kshot.learner import MetaLearner
 from kshot.learners.optimization.inner_loop import inner_loop
 from kshot.learners.optimization.update_rules import Params, UpdateRule
 from kshot.learners.task_map import Strategy, choose_strategy, forward_flops, map_tasks
-from kshot.losses import Loss, mask_absent
+from kshot.losses import Loss, counted_rows, mask_absent
 
 __all__ = ["FastWeightLearner", "FastWeights", "present_columns", "trainable_params"]
 
@@ -196,9 +196,7 @@ def _minibatch(support: Examples, step: int, size: int, kind: str) -> Examples:
     inputs, targets, mask = support
     if not 0 < size < len(targets):
         return support
-    counted = torch.ones_like(targets[:, 0], dtype=torch.bool) if mask is None else mask
-    if kind == "classification":
-        counted = counted & (targets.sum(-1) > 0)
+    counted = counted_rows(targets, mask, kind)
     order = torch.argsort(~counted, stable=True)
     count = counted.sum().clamp_min(1)
     place = torch.arange(size, device=targets.device)

@@ -40,7 +40,7 @@ class Reptile(FastWeightLearner):
             "support_and_query" its other one.
         strategy: compute tasks by vmap or in a loop; "auto" chooses by size.
         chunk_size: tasks vectorized at once, which bounds memory; 0 means all.
-        rule: another update rule, instead of Adam by `inner_lr`.
+        rule: another update rule, instead of Adam by `inner_lr`; nothing trains a rule here.
         loss: loss of a task's inner steps.
 
     Example:
@@ -102,6 +102,7 @@ class Reptile(FastWeightLearner):
             adapted = self.adapt(concatenate(episodes.support, episodes.query)).params
         current = self.initialization(episodes.support.targets.shape[-1])
         distances = [
-            (current[name] - value).square().flatten(1).sum(1) for name, value in adapted.items()
+            (current[name] - value).square().reshape(len(value), -1).sum(1)
+            for name, value in adapted.items()
         ]
         return torch.stack(distances).sum(0).mean() / 2

@@ -7,6 +7,7 @@ from kshot.learners.optimization.update_rules.base import Params, RuleState, Upd
 from kshot.learners.optimization.update_rules.learned_rates import LearnedRates
 from kshot.learners.optimization.update_rules.momentum import Momentum
 from kshot.learners.optimization.update_rules.sgd import SGD
+from kshot.learners.optimization.update_rules.torch_optimizer import torch_optimizer
 
 __all__ = [
     "SGD",
@@ -17,6 +18,7 @@ __all__ = [
     "Params",
     "RuleState",
     "UpdateRule",
+    "torch_optimizer",
 ]
 
 UPDATE_RULES: dict[str, Callable[[float], UpdateRule]] = {

@@ -1,0 +1,168 @@
+"""Scores of a run: rehearsed before it trains, measured after, the pixel baseline beside it."""
+
+import copy
+import hashlib
+from collections.abc import Iterator
+from dataclasses import replace
+from itertools import product
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+
+from kshot.backbones.heads import Flatten
+from kshot.backbones.normalization import has_running_averages
+from kshot.config import BatchNormPolicy, EpisodeConfig, EvaluationConfig
+from kshot.data.frozen import FrozenEpisodes, load_episodes
+from kshot.data.splits import LabelledSplits
+from kshot.evaluation.evaluate import Evaluation, evaluate
+from kshot.evaluation.results import git_revision, machine, result_row, versions
+from kshot.learner import MetaLearner
+from kshot.learners.baselines.nearest_centroid import NearestCentroid
+from kshot.learners.registry import learner_row
+from kshot.training.run import Run, read_description, training_sampler, validation_sampler
+
+__all__ = ["Scored", "check_run", "evaluate_run"]
+
+
+class Scored(NamedTuple):
+    """A result row with the evaluation it sums up, and whether it is the baseline beside a run."""
+
+    row: dict[str, Any]
+    evaluation: Evaluation
+    baseline: bool
+
+
+def check_run(run: Run) -> None:
+    """Rehearse a run on a copy of its learner, so that it cannot fail after training.
+
+    Raises:
+        ValueError: when a split has too few classes, or a class too few examples; when the learner
+            cannot be evaluated as is wanted, or would train without normalization.
+    """
+    config, learner = run.config, copy.deepcopy(run.learner)
+    if learner_row(config.learner.name).meta_trained:
+        with torch.no_grad():
+            learner.train().meta_loss(training_sampler(run).sample([0]))
+        if learner.batch_norm == "running" and not has_running_averages(learner):
+            raise ValueError(
+                f"{config.learner.name} does not train BatchNorm's running averages, so under "
+                "batch_norm='running' it would train without normalization. Choose batch, support "
+                "or support_and_query."
+            )
+        validation = validation_sampler(run)
+        if validation is not None:
+            validation.sample([0])
+    for episode, policy, steps in _conditions(config.evaluation, learner):
+        sampler = run.source.sampler(config.evaluation.split, episode, config.evaluation.seed)
+        evaluate(learner, sampler, 2, batch_norm=policy, num_test_steps=steps)
+
+
+def evaluate_run(
+    run: Run,
+    folder: Path,
+    evaluation: EvaluationConfig | None = None,
+    *,
+    command: str | None = None,
+    frozen: Path | None = None,
+) -> list[Scored]:
+    """Score a run's learner, and the pixel nearest-centroid baseline beside it.
+
+    Args:
+        run: the trained run.
+        folder: its folder, which says where the numbers come from.
+        evaluation: which numbers; None takes the run's own configuration.
+        command: the command that asks for the numbers, when it is not the one that trained.
+        frozen: a file of episodes to score on, instead of drawing them by way, shot and seed.
+    """
+    description = read_description(folder)
+    provenance = {
+        key: description[key] for key in ("command", "recipe", "versions", "git", "machine")
+    }
+    if command is not None:
+        provenance |= {"command": f"{provenance['command']}; {command}"}
+        provenance |= {"versions": versions(), "git": git_revision(), "machine": machine()}
+    wanted = evaluation or run.config.evaluation
+    trained = {
+        "train_seconds": round(run.training.seconds, 1),
+        "train_iterations": run.training.iteration,
+        "best_iteration": run.training.best_iteration or run.training.iteration,
+    }
+    untrained = {"train_seconds": 0.0, "train_iterations": 0, "best_iteration": 0}
+    scored = []
+    stored = None
+    if frozen is not None:
+        wanted, stored = _frozen(run, wanted, frozen)
+        digest = hashlib.sha256(frozen.read_bytes()).hexdigest()[:12]
+        provenance |= {"evaluation_seed": None, "frozen": f"{frozen.name} {digest}"}
+        provenance |= {"within": None}
+    for episode, policy, steps in _conditions(wanted, run.learner):
+        sampler = stored or run.source.sampler(wanted.split, episode, wanted.seed)
+        own = (run.config.learner.name, run.config.backbone.name)
+        candidates = [(*own, run.learner, trained)]
+        if (
+            run.tasks.kind == "classification"
+            and own != ("nearest_centroid", "flatten")
+            and policy in (None, *wanted.batch_norm[:1])
+            and steps in (None, *wanted.num_test_steps[:1])
+        ):
+            # Cosine, as the pixel baseline of the papers.
+            pixels = NearestCentroid(Flatten(run.tasks.input_shape), normalize=True)
+            candidates.append(("nearest_centroid", "flatten", pixels, untrained))
+        for name, backbone, learner, training in candidates:
+            result = evaluate(
+                learner,
+                sampler,
+                wanted.episodes,
+                batch_episodes=wanted.batch_episodes,
+                batch_norm=policy,
+                num_test_steps=None if learner is not run.learner else steps,
+            )
+            row = result_row(
+                run.config,
+                wanted,
+                result,
+                episode,
+                learner=name,
+                backbone=backbone,
+                protocol=run.source.protocol,
+                training=training,
+                provenance=provenance,
+            )
+            scored.append(Scored(row, result, learner is not run.learner))
+    return scored
+
+
+def _frozen(
+    run: Run, wanted: EvaluationConfig, path: Path
+) -> tuple[EvaluationConfig, FrozenEpisodes]:
+    """The stored episodes of a file, and what is wanted of them."""
+    if not isinstance(run.source, LabelledSplits):
+        raise ValueError(f"{run.source.name} has no classes, so no frozen episodes.")
+    stored = load_episodes(path, run.source.dataset(wanted.split))
+    if min(part.min() for part in stored.indices) < 0:
+        raise ValueError(
+            f"The episodes in {path} are of several ways or shots, and a result has one: score "
+            "them with evaluate(learner, load_episodes(path, dataset))."
+        )
+    way, shot, query_shot = stored.shape
+    return replace(
+        wanted, ways=(way,), shots=(shot,), query_shots=(query_shot,), episodes=len(stored)
+    ), stored
+
+
+def _conditions(
+    wanted: EvaluationConfig, learner: MetaLearner
+) -> Iterator[tuple[EpisodeConfig, BatchNormPolicy | None, int | None]]:
+    """Episodes, BatchNorm policy and inner steps of every row."""
+    ways = wanted.ways if learner.loss.kind == "classification" else (1,)
+    # Without BatchNorm all policies are one.
+    policies = wanted.batch_norm if learner.batch_norm != "none" else ()
+    for way, shot, query_shot, policy, steps in product(
+        ways,
+        wanted.shots,
+        wanted.query_shots,
+        policies or (None,),
+        wanted.num_test_steps or (None,),
+    ):
+        yield EpisodeConfig(way, shot, query_shot, wanted.within), policy, steps
