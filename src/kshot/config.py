@@ -82,34 +82,46 @@ class EpisodeConfig:
 
 @dataclass(frozen=True)
 class AugmentationConfig:
-    """How training pictures are moved at random, each on its own; by default they are not.
+    """How training pictures are moved at random; by default they are not.
+
+    Each picture is moved on its own and, for new classes to learn from, all pictures of a class in
+    an episode are moved alike (pre-training with global labels keeps the label).
 
     Attributes:
-        rotation: Largest turn, in degrees.
+        rotation: Largest turn of a picture, in degrees.
         shear: Largest shear, as a fraction of the height.
         scale: Largest change of size, as a fraction.
         shift: Largest shift in both directions, in pixels.
+        class_rotation: Largest turn of a class, in degrees.
+        class_shear: Largest shear of a class.
+        class_scale: Largest change of size of a class.
+        mirror: Mirror a class with probability 1/2.
         smooth: Mix neighboring pixels; otherwise the nearest is taken, which keeps black and white.
-        mirror: Mirror each class of an episode with probability 1/2, support and query alike: a
-            mirrored class is another class to tell apart (pre-training with global labels keeps
-            the label).
     """
 
     rotation: float = 0.0
     shear: float = 0.0
     scale: float = 0.0
     shift: float = 0.0
-    smooth: bool = True
+    class_rotation: float = 0.0
+    class_shear: float = 0.0
+    class_scale: float = 0.0
     mirror: bool = False
+    smooth: bool = True
 
     def __post_init__(self) -> None:
-        if min(self.rotation, self.shear, self.scale, self.shift) < 0 or self.scale >= 1:
+        if min(self._limits) < 0 or max(self.scale, self.class_scale) >= 1:
             raise ValueError(f"Augmentation must be at least 0, and scale below 1; it is {self}.")
 
     @property
     def moves(self) -> bool:
         """Whether anything is moved."""
-        return self.mirror or max(self.rotation, self.shear, self.scale, self.shift) > 0
+        return self.mirror or max(self._limits) > 0
+
+    @property
+    def _limits(self) -> tuple[float, ...]:
+        own = (self.rotation, self.shear, self.scale, self.shift)
+        return (*own, self.class_rotation, self.class_shear, self.class_scale)
 
 
 @dataclass(frozen=True)

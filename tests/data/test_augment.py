@@ -10,8 +10,9 @@ from torch import Tensor
 from kshot.config import AugmentationConfig, EpisodeConfig
 from kshot.data.augment import AugmentedSampler, move_pictures
 from kshot.data.dataset import LabelledDataset
-from kshot.data.sampler import EpisodeSampler
+from kshot.data.sampler import EpisodeSampler, TaskStream
 from kshot.data.sources.sinusoid import sinusoid
+from kshot.episodes import Examples
 
 
 @pytest.fixture
@@ -83,6 +84,19 @@ def test_impossible_limits_are_refused(wrong: dict[str, float]):
     with pytest.raises(ValueError, match="at least 0"):
         AugmentationConfig(**wrong)
     assert math.isclose(AugmentationConfig(scale=0.5).scale, 0.5)
+
+
+def test_a_class_is_moved_alike_in_support_and_query(plain: EpisodeSampler):
+    """With one example in each set that is the same picture, both come out the same."""
+    config = AugmentationConfig(class_rotation=90.0, class_shear=0.3, class_scale=0.3)
+    moved = AugmentedSampler(plain, config)
+    drawn = plain.sample([0])
+    same = Examples(drawn.support.inputs, drawn.support.targets)
+    stream = TaskStream(0, "", np.array([0]))
+    one, other = (moved._augment(same, stream, part) for part in ("support", "query"))
+    assert isinstance(one.inputs, Tensor) and isinstance(other.inputs, Tensor)
+    assert torch.equal(one.inputs, other.inputs)
+    assert isinstance(same.inputs, Tensor) and not torch.allclose(one.inputs, same.inputs)
 
 
 def test_a_mirrored_class_is_mirrored_in_support_and_query(plain: EpisodeSampler):

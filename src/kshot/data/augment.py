@@ -49,33 +49,51 @@ class AugmentedSampler:
         return drawn._replace(support=support, query=self._augment(drawn.query, stream, "query"))
 
     def _augment(self, examples: Examples, stream: TaskStream, part: str) -> Examples:
-        pictures = examples.inputs
+        pictures, config = examples.inputs, self.config
         if not isinstance(pictures, Tensor) or pictures.dim() != 5:
             raise ValueError("Only pictures (channels, height, width) can be augmented.")
-        tasks, count, _, height, width = pictures.shape
-        way = examples.targets.shape[-1]
-
-        def within(limit: float, name: str, *shape: int) -> Tensor:
-            draws = 2 * stream.uniform(f"augment/{part}/{name}", count, *shape) - 1
-            return torch.from_numpy(limit * draws).flatten(0, 1).float()
-
-        config = self.config
-        angle = within(math.radians(config.rotation), "rotation")
-        shear = within(config.shear, "shear")
-        scale = 1 + within(config.scale, "scale")
-        shift = within(config.shift, "shift", 2) * 2 / torch.tensor([width, height])
-        # The map from where a pixel is to where it came from, its place counted from the middle.
-        turn = torch.stack([angle.cos(), -angle.sin(), angle.sin(), angle.cos()], -1).view(-1, 2, 2)
-        lean = torch.eye(2).repeat(tasks * count, 1, 1)
-        lean[:, 0, 1] = shear
-        maps = torch.cat([turn @ lean / scale[:, None, None], shift[:, :, None]], dim=2)
+        count, _, height, width = pictures.shape[1:]
+        draw = _Draw(stream, part, count)
+        maps = draw.affine(config.rotation, config.shear, config.scale)
+        shift = draw.within(config.shift, "shift", 2) * 2 / torch.tensor([width, height])
+        # By class, so that support and query of a class stay alike: the draws know no part.
+        of_class = _Draw(stream, "class", examples.targets.shape[-1])
+        turned = of_class.affine(config.class_rotation, config.class_shear, config.class_scale)
         if config.mirror:
-            # By class, so that support and query of a class stay alike.
-            mirrored = torch.from_numpy(stream.bits("augment/mirror", way) % 2 == 1)
-            sides = torch.where(mirrored.gather(1, examples.targets.argmax(-1)), -1.0, 1.0)
-            maps[:, :, 0] *= sides.view(-1, 1)
-        moved = move_pictures(pictures.flatten(0, 1), maps, smooth=config.smooth)
+            turned[..., 0] *= of_class.side("mirror").unsqueeze(-1)
+        column = examples.targets.argmax(-1)
+        turned = turned.gather(1, column[:, :, None, None].expand(-1, -1, 2, 2))
+        moves = torch.cat([turned @ maps, turned @ shift.unsqueeze(-1)], dim=-1)
+        moved = move_pictures(
+            pictures.flatten(0, 1), moves.flatten(0, 1).float(), smooth=config.smooth
+        )
         return examples._replace(inputs=moved.view(pictures.shape))
+
+
+class _Draw:
+    """Random numbers for each of `count` things of every episode."""
+
+    def __init__(self, stream: TaskStream, name: str, count: int) -> None:
+        self.stream, self.name, self.count = stream, f"augment/{name}", count
+
+    def within(self, limit: float, purpose: str, *shape: int) -> Tensor:
+        """Uniform from -limit to limit, (tasks, count, *shape)."""
+        draws = self.stream.uniform(f"{self.name}/{purpose}", self.count, *shape)
+        return torch.from_numpy(limit * (2 * draws - 1))
+
+    def side(self, purpose: str) -> Tensor:
+        """1 or -1, (tasks, count)."""
+        bits = self.stream.bits(f"{self.name}/{purpose}", self.count)
+        return torch.from_numpy(np.where(bits % 2 == 1, -1.0, 1.0))
+
+    def affine(self, rotation: float, shear: float, scale: float) -> Tensor:
+        """Maps (tasks, count, 2, 2) from where a pixel is to where it came from."""
+        angle = self.within(math.radians(rotation), "rotation")
+        lean = self.within(shear, "shear")
+        size = (1 + self.within(scale, "scale"))[..., None, None]
+        rows = [angle.cos(), lean * angle.cos() - angle.sin()]
+        rows += [angle.sin(), lean * angle.sin() + angle.cos()]
+        return torch.stack(rows, -1).unflatten(-1, (2, 2)) / size
 
 
 def move_pictures(
