@@ -203,7 +203,7 @@ def training_sampler(run: Run) -> Sampler:
 
 
 def validation_sampler(run: Run) -> Sampler | None:
-    """None when there is no validation split, or it is trained on."""
+    """The episodes a run is validated on; None without a validation split of its own."""
     training = run.config.training
     if training.split != "train" or not run.source.has_split("val"):
         return None

@@ -100,3 +100,24 @@ def test_a_step_of_gradient_descent_on_the_meta_loss_is_the_papers_update():
     outer.step()
     for ours, theirs in zip(learner.net.parameters(), end, strict=True):
         torch.testing.assert_close(ours, theirs)
+
+
+def test_the_move_is_the_sum_of_the_slopes_on_the_way():
+    """g_Reptile = (theta - theta_k) / lr = g_1 + ... + g_k, exactly, by gradient descent."""
+    lr, steps = 0.05, 4
+    learner = Reptile(net(), rule=SGD(lr), num_inner_steps=steps, inner_batch_size=3).train()
+    inputs = torch.cat([EPISODES.support.inputs, EPISODES.query.inputs], 1)
+    labels = torch.cat([LABELS, LABELS], 1)
+    total = [torch.zeros_like(value) for value in learner.net.parameters()]
+    for x, y in zip(inputs, labels, strict=True):
+        tuned = copy.deepcopy(learner.net)
+        for step in range(steps):
+            rows = [(step * 3 + place) % len(y) for place in range(3)]
+            loss = F.cross_entropy(tuned(x[rows]), y[rows])
+            slopes = torch.autograd.grad(loss, list(tuned.parameters()))
+            for value, slope, sum_ in zip(tuned.parameters(), slopes, total, strict=True):
+                sum_ += slope / len(inputs)
+                value.data -= lr * slope
+    learner(EPISODES).backward()
+    for ours, expected in zip(learner.net.parameters(), total, strict=True):
+        torch.testing.assert_close(ours.grad, lr * expected)
