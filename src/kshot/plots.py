@@ -184,7 +184,7 @@ def _picture(axis: Any, picture: Tensor) -> None:
     axis.spines[:].set_visible(False)
 
 
-def _short(name: str, length: int = 26) -> str:
+def _short(name: str, length: int = 22) -> str:
     """The telling end of a long class name."""
     name = name.rsplit("/", 1)[-1].lower() if name.isupper() or "/" in name else name
     return name if len(name) <= length else "..." + name[-length + 3 :]

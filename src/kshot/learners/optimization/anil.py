@@ -63,6 +63,7 @@ class ANIL(MetaLearner[ANILState]):
         ValueError: when an episode has more classes than the head has columns.
 
     Example:
+        >>> import torch
         >>> from kshot.backbones.mlp import MLP
         >>> learner = ANIL(MLP((2,)), 5)
         >>> support = Examples(torch.zeros(4, 3, 2), torch.eye(3).expand(4, 3, 3))
