@@ -91,7 +91,9 @@ def _figure(runs: dict[Path, Run], rows: list[dict[str, Any]]) -> Figure:
     if len(kinds) > 1:
         raise ValueError("A figure shows runs of one kind: classification or regression.")
     if kinds == {"regression"}:
-        return adaptation_figure({str(folder): run for folder, run in runs.items()})
+        learners = [run.config.learner.name for run in runs.values()]
+        names = learners if len(set(learners)) == len(learners) else map(str, runs)
+        return adaptation_figure(dict(zip(names, runs.values(), strict=True)))
     return comparison_figure(rows)
 
 
@@ -106,12 +108,20 @@ def _print_differences(scored: dict[Path, list[Scored]]) -> None:
         ]
         for other in others
         for ours, theirs in product(scored[first], scored[other])
-        if not (ours.baseline or theirs.baseline) and same_episodes(ours.row, theirs.row)
+        if not (ours.baseline or theirs.baseline)
+        and same_episodes(ours.row, theirs.row)
+        and _same_steps(ours.row, theirs.row)
     ]
     if table:
         print_table("paired differences, 95 % interval", ["runs", "task", "difference"], table)
     elif others:
         print("No paired differences: no two runs were scored on the same episodes.")
+
+
+def _same_steps(ours: dict[str, Any], theirs: dict[str, Any]) -> bool:
+    """Whether two learners took equally many inner steps, as far as both take any."""
+    steps = {ours["num_test_steps"], theirs["num_test_steps"]} - {None}
+    return len(steps) <= 1
 
 
 def _difference(ours: Evaluation, theirs: Evaluation) -> str:
