@@ -6,20 +6,9 @@ from torch import Tensor, nn
 
 from kshot.backbones.heads import Flatten, WithHead
 from kshot.backbones.mlp import MLP
-from kshot.episodes import Episodes, Examples, one_hot
+from kshot.episodes import Episodes
 from kshot.learners.optimization.anil import ANIL
 from kshot.learners.optimization.maml import MAML
-
-LABELS = torch.tensor([[0, 1, 2, 2, 1, 0], [1, 0, 2, 0, 1, 2]])
-
-
-def draw(seed: int) -> Examples:
-    generator = torch.Generator().manual_seed(seed)
-    inputs = torch.randn(2, 6, 4, generator=generator, dtype=torch.float64)
-    return Examples(inputs, one_hot(LABELS, 3, torch.float64))
-
-
-EPISODES = Episodes(draw(0), draw(1))
 
 
 def encoder() -> MLP:
@@ -33,11 +22,11 @@ def head_of(learner: ANIL | MAML) -> nn.Linear:
     return head
 
 
-def test_on_a_network_without_a_body_it_is_maml():
+def test_on_a_network_without_a_body_it_is_maml(episodes: Episodes):
     maml = MAML(WithHead(Flatten((4,)), 5), inner_lr=0.5, num_inner_steps=3).double()
     anil = ANIL(Flatten((4,)), 5, inner_lr=0.5, num_inner_steps=3).double()
     anil.head.load_state_dict(head_of(maml).state_dict())
-    losses = [learner(EPISODES) for learner in (maml, anil)]
+    losses = [learner(episodes) for learner in (maml, anil)]
     torch.testing.assert_close(*losses)
     gradients = [
         torch.autograd.grad(loss, list(head_of(learner).parameters()))
@@ -47,21 +36,22 @@ def test_on_a_network_without_a_body_it_is_maml():
 
 
 @pytest.mark.parametrize("first_order", [False, True])
-def test_the_loss_and_meta_gradient_are_those_of_a_slow_loop(first_order: bool):
+def test_the_loss_and_meta_gradient_are_those_of_a_slow_loop(first_order: bool, episodes: Episodes):
+    true_labels = episodes.support.targets.argmax(-1)
     learner = ANIL(encoder(), 3, inner_lr=0.5, num_inner_steps=2, first_order=first_order).double()
     total = torch.zeros((), dtype=torch.float64)
     for task in range(2):
         head = [learner.head.weight, learner.head.bias]
-        support, query = (part.inputs[task] for part in EPISODES[:2])
+        support, query = (part.inputs[task] for part in episodes[:2])
         assert isinstance(support, Tensor) and isinstance(query, Tensor)
         for _ in range(2):
             logits = learner.encoder(support) @ head[0].T + head[1]
-            loss = nn.functional.cross_entropy(logits, LABELS[task])
+            loss = nn.functional.cross_entropy(logits, true_labels[task])
             grads = torch.autograd.grad(loss, head, create_graph=not first_order)
             head = [value - 0.5 * grad for value, grad in zip(head, grads, strict=True)]
         logits = learner.encoder(query) @ head[0].T + head[1]
-        total = total + nn.functional.cross_entropy(logits, LABELS[task]) / 2
-    ours = learner(EPISODES)
+        total = total + nn.functional.cross_entropy(logits, true_labels[task]) / 2
+    ours = learner(episodes)
     torch.testing.assert_close(ours, total)
     parameters = list(learner.parameters())
     for one, other in zip(
@@ -72,8 +62,8 @@ def test_the_loss_and_meta_gradient_are_those_of_a_slow_loop(first_order: bool):
         torch.testing.assert_close(one, other)
 
 
-def test_a_smaller_way_takes_the_first_columns_and_a_larger_one_is_refused():
+def test_a_smaller_way_takes_the_first_columns_and_a_larger_one_is_refused(episodes: Episodes):
     learner = ANIL(encoder(), 7).double()
-    assert learner.adapt(EPISODES.support).weight.shape == (2, 3, 5)
+    assert learner.adapt(episodes.support).weight.shape == (2, 3, 5)
     with pytest.raises(ValueError, match="max_way=3"):
-        ANIL(encoder(), 2).double().adapt(EPISODES.support)
+        ANIL(encoder(), 2).double().adapt(episodes.support)

@@ -6,20 +6,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from kshot.episodes import Episodes, Examples, one_hot
+from kshot.episodes import Episodes, Examples
 from kshot.learners.optimization.reptile import Reptile
 from kshot.learners.optimization.update_rules import SGD
-
-LABELS = torch.tensor([[0, 1, 2, 2, 1, 0], [1, 0, 2, 0, 1, 2]])
-
-
-def draw(seed: int) -> Examples:
-    generator = torch.Generator().manual_seed(seed)
-    inputs = torch.randn(2, 6, 4, generator=generator, dtype=torch.float64)
-    return Examples(inputs, one_hot(LABELS, 3, torch.float64))
-
-
-EPISODES = Episodes(draw(0), draw(1))
 
 
 def net() -> nn.Module:
@@ -41,43 +30,46 @@ def where_steps_lead(
     return [value.detach() for value in tuned.parameters()]
 
 
-def test_the_meta_gradient_points_away_from_where_the_steps_lead():
+def test_the_meta_gradient_points_away_from_where_the_steps_lead(episodes: Episodes):
+    true_labels = episodes.support.targets.argmax(-1)
     learner = Reptile(net(), inner_lr=0.1, num_inner_steps=4, inner_batch_size=5).train()
-    inputs = torch.cat([EPISODES.support.inputs, EPISODES.query.inputs], 1)
-    labels = torch.cat([LABELS, LABELS], 1)
+    inputs = torch.cat([episodes.support.inputs, episodes.query.inputs], 1)
+    labels = torch.cat([true_labels, true_labels], 1)
     ends = [
         where_steps_lead(
             learner.net, torch.optim.Adam, x, y, steps=4, batch=5, lr=0.1, betas=(0.0, 0.999)
         )
         for x, y in zip(inputs, labels, strict=True)
     ]
-    learner(EPISODES).backward()
+    learner(episodes).backward()
     for parameter, *leads in zip(learner.net.parameters(), *ends, strict=True):
         expected = parameter.detach() - torch.stack(leads).mean(0)
         torch.testing.assert_close(parameter.grad, expected)
 
 
-def test_one_step_is_joint_training_at_the_inner_rate():
+def test_one_step_is_joint_training_at_the_inner_rate(episodes: Episodes):
+    true_labels = episodes.support.targets.argmax(-1)
     learner = Reptile(net(), num_inner_steps=1, inner_batch_size=0, rule=SGD(0.3)).train()
-    learner(EPISODES).backward()
-    inputs = torch.cat([EPISODES.support.inputs, EPISODES.query.inputs], 1).flatten(0, 1)
+    learner(episodes).backward()
+    inputs = torch.cat([episodes.support.inputs, episodes.query.inputs], 1).flatten(0, 1)
     joint = copy.deepcopy(learner.net)
-    F.cross_entropy(joint(inputs), torch.cat([LABELS, LABELS], 1).flatten()).backward()
+    F.cross_entropy(joint(inputs), torch.cat([true_labels, true_labels], 1).flatten()).backward()
     for ours, theirs in zip(learner.net.parameters(), joint.parameters(), strict=True):
         torch.testing.assert_close(ours.grad, 0.3 * theirs.grad)
 
 
-def test_training_and_evaluation_have_steps_and_minibatches_of_their_own():
+def test_training_and_evaluation_have_steps_and_minibatches_of_their_own(episodes: Episodes):
+    true_labels = episodes.support.targets.argmax(-1)
     learner = Reptile(
         net(), rule=SGD(0.2), num_inner_steps=2, num_test_steps=5, test_batch_size=4
     ).eval()
-    adapted = learner.adapt(EPISODES.support).params
+    adapted = learner.adapt(episodes.support).params
     for task in range(2):
         expected = where_steps_lead(
             learner.net,
             torch.optim.SGD,
-            EPISODES.support.inputs[task],
-            LABELS[task],
+            episodes.support.inputs[task],
+            true_labels[task],
             steps=5,
             batch=4,
             lr=0.2,
@@ -86,12 +78,13 @@ def test_training_and_evaluation_have_steps_and_minibatches_of_their_own():
             torch.testing.assert_close(ours[task], theirs)
 
 
-def test_a_step_of_gradient_descent_on_the_meta_loss_is_the_papers_update():
+def test_a_step_of_gradient_descent_on_the_meta_loss_is_the_papers_update(episodes: Episodes):
     """theta + epsilon (mean of theta_k - theta): with epsilon 1 the mean itself, serial or not."""
+    true_labels = episodes.support.targets.argmax(-1)
     learner = Reptile(net(), rule=SGD(0.2), num_inner_steps=3, inner_batch_size=0).train()
-    one_task = Episodes(*(Examples(*(x[:1] for x in part[:2])) for part in EPISODES[:2]))
+    one_task = Episodes(*(Examples(*(x[:1] for x in part[:2])) for part in episodes[:2]))
     inputs = torch.cat([one_task.support.inputs, one_task.query.inputs], 1)[0]
-    labels = torch.cat([LABELS, LABELS], 1)[0]
+    labels = torch.cat([true_labels, true_labels], 1)[0]
     end = where_steps_lead(
         learner.net, torch.optim.SGD, inputs, labels, steps=3, batch=len(labels), lr=0.2
     )
@@ -102,12 +95,13 @@ def test_a_step_of_gradient_descent_on_the_meta_loss_is_the_papers_update():
         torch.testing.assert_close(ours, theirs)
 
 
-def test_the_move_is_the_sum_of_the_slopes_on_the_way():
+def test_the_move_is_the_sum_of_the_slopes_on_the_way(episodes: Episodes):
     """g_Reptile = (theta - theta_k) / lr = g_1 + ... + g_k, exactly, by gradient descent."""
+    true_labels = episodes.support.targets.argmax(-1)
     lr, steps = 0.05, 4
     learner = Reptile(net(), rule=SGD(lr), num_inner_steps=steps, inner_batch_size=3).train()
-    inputs = torch.cat([EPISODES.support.inputs, EPISODES.query.inputs], 1)
-    labels = torch.cat([LABELS, LABELS], 1)
+    inputs = torch.cat([episodes.support.inputs, episodes.query.inputs], 1)
+    labels = torch.cat([true_labels, true_labels], 1)
     total = [torch.zeros_like(value) for value in learner.net.parameters()]
     for x, y in zip(inputs, labels, strict=True):
         tuned = copy.deepcopy(learner.net)
@@ -118,6 +112,6 @@ def test_the_move_is_the_sum_of_the_slopes_on_the_way():
             for value, slope, sum_ in zip(tuned.parameters(), slopes, total, strict=True):
                 sum_ += slope / len(inputs)
                 value.data -= lr * slope
-    learner(EPISODES).backward()
+    learner(episodes).backward()
     for ours, expected in zip(learner.net.parameters(), total, strict=True):
         torch.testing.assert_close(ours.grad, lr * expected)
