@@ -16,7 +16,7 @@ from kshot.data.sampler import Sampler
 from kshot.episodes import Episodes
 from kshot.evaluation.intervals import MeanInterval, mean_interval
 from kshot.learner import MetaLearner
-from kshot.losses import Loss, check_examples, mask_absent
+from kshot.losses import Loss, check_examples, counted_rows, mask_absent
 
 __all__ = ["Evaluation", "episode_scores", "evaluate", "paired_difference"]
 
@@ -145,9 +145,7 @@ def episode_scores(
         return loss(predictions, episodes.query.targets, episodes.query.mask)
     predicted = mask_absent(predictions, episodes.present).argmax(-1)
     correct = (predicted == episodes.query.targets.argmax(-1)).to(predictions.dtype)
-    counted = episodes.query.targets.sum(-1) > 0
-    if episodes.query.mask is not None:
-        counted = counted & episodes.query.mask
+    counted = counted_rows(episodes.query.targets, episodes.query.mask, loss.kind)
     return (correct * counted).sum(-1) / counted.sum(-1).clamp_min(1)
 
 
