@@ -30,13 +30,17 @@ from kshot.backbones.normalization import BatchNorm as BatchNorm, split_affine a
 from kshot.backbones.resnet12 import ResNet12 as ResNet12
 
 # 3. Learners
+from kshot.learners.baselines.contrastive import Contrastive as Contrastive
 from kshot.learners.baselines.fine_tuning import FineTuning as FineTuning
 from kshot.learners.baselines.nearest_centroid import NearestCentroid as NearestCentroid
 from kshot.learners.metric.prototypical import ProtoNet as ProtoNet
 from kshot.learners.optimization.anil import ANIL as ANIL
+from kshot.learners.optimization.imaml import IMAML as IMAML
 from kshot.learners.optimization.inner_loop import inner_loop as inner_loop
 from kshot.learners.optimization.maml import MAML as MAML
+from kshot.learners.optimization.maml_plus_plus import MAMLPlusPlus as MAMLPlusPlus
 from kshot.learners.optimization.meta_sgd import MetaSGD as MetaSGD
+from kshot.learners.optimization.nil import NIL as NIL
 from kshot.learners.optimization.reptile import Reptile as Reptile
 from kshot.learners.optimization.ridge import R2D2 as R2D2
 from kshot.learners.optimization.update_rules import (

@@ -29,7 +29,7 @@ __all__ = [
     "parse_run",
 ]
 
-BatchNormPolicy = Literal["running", "batch", "support", "support_and_query", "none"]
+BatchNormPolicy = Literal["running", "batch", "support", "support_and_query", "per_step", "none"]
 """Which examples give BatchNorm its statistics; docs/glossary.md explains each."""
 
 Table = TypeVar("Table")
@@ -131,6 +131,8 @@ class TrainingConfig:
     Attributes:
         iterations: Outer steps.
         meta_batch_size: Episodes an outer step.
+        micro_batch_size: Episodes computed at once within an outer step, which bounds memory and
+            leaves the meta-gradient as it is, but for running averages; 0 computes all at once.
         optimizer: Outer optimizer.
         outer_lr: Outer learning rate at the start.
         schedule: How the outer learning rate falls: not at all, as a half cosine to zero, linearly
@@ -152,6 +154,7 @@ class TrainingConfig:
 
     iterations: int = 600
     meta_batch_size: int = 1
+    micro_batch_size: int = 0
     optimizer: Literal["adam", "adamw", "sgd"] = "adam"
     outer_lr: float = 1e-3
     schedule: Literal["constant", "cosine", "linear", "halving"] = "cosine"
@@ -172,6 +175,8 @@ class TrainingConfig:
         for name in ("iterations", "meta_batch_size", "validate_every", "checkpoint_every"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}.")
+        if self.micro_batch_size < 0:
+            raise ValueError(f"micro_batch_size must be at least 0, not {self.micro_batch_size}.")
         if self.halve_every < 1 or self.clip_norm < 0 or self.validation_episodes == 1:
             raise ValueError(
                 "halve_every must be at least 1, clip_norm at least 0, validation_episodes 0 or at "

@@ -42,6 +42,11 @@ class MetaLearner(nn.Module, ABC, Generic[State]):
 
     def __init__(self, *, loss: Loss = cross_entropy, batch_norm: BatchNormPolicy = "none") -> None:
         super().__init__()
+        if batch_norm not in (*self.batch_norm_policies, "none"):
+            raise ValueError(
+                f"{type(self).__name__} has no BatchNorm policy {batch_norm!r}, only "
+                f"{', '.join(self.batch_norm_policies)}."
+            )
         self.loss = loss
         self.batch_norm: BatchNormPolicy = batch_norm
 

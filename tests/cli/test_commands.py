@@ -352,3 +352,30 @@ def test_help_of_a_partial_is_that_of_its_class(capsys):
 def test_a_backbone_for_pictures_refuses_points(capsys):
     assert main(["train", "maml", "--data", "sinusoid"]) == 1
     assert "such as mlp" in capsys.readouterr().err
+
+
+def test_another_learner_is_scored_on_a_runs_encoder(run_folder, tmp_path, capsys):
+    asked = ["evaluate", str(run_folder), "--learner", "nearest_centroid", "--json"]
+    assert main([*asked, "--learner.normalize"]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    of_encoder = [row for row in rows if row["backbone"] == "conv4"]
+    assert [(row["learner"], row["shot"]) for row in of_encoder] == [
+        ("nearest_centroid", 1),
+        ("nearest_centroid", 2),
+    ]
+    # Without its options it is ProtoNet's own prediction, up to the scale of its logits.
+    assert main(["evaluate", str(run_folder), "--learner=nearest_centroid", "--json"]) == 0
+    plain = [row for row in json.loads(capsys.readouterr().out) if row["backbone"] == "conv4"]
+    own = [row for row in read_results(run_folder / "results.json") if row["backbone"] == "conv4"]
+    assert [row["accuracy"] for row in plain] == [row["accuracy"] for row in own]
+
+
+def test_a_learner_that_reads_averages_is_refused_where_there_are_none(flags, tmp_path, capsys):
+    folder = tmp_path / "maml"
+    maml = [*flags, "--evaluation.episodes", "2"]
+    assert main(["train", "maml", *maml, "--out", str(folder)]) == 0
+    capsys.readouterr()
+    assert main(["evaluate", str(folder), "--learner", "nil", "--json"]) == 0
+    assert "nil" in {row["learner"] for row in json.loads(capsys.readouterr().out)}
+    assert main(["evaluate", str(folder), "--learner", "nearest_centroid"]) == 1
+    assert "which keeps none: nil can read" in capsys.readouterr().err

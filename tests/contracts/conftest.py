@@ -27,9 +27,12 @@ NARROW: dict[str, dict[str, Any]] = {
 # Several steps with a large rate, so that second derivatives weigh; few, so that tests are fast.
 STEPS: dict[str, dict[str, Any]] = {
     "fine_tuning": {"num_test_steps": 3, "inner_lr": 0.3},
+    "contrastive": {"num_test_steps": 3, "inner_lr": 0.3, "noise": 0.3},
     "maml": {"num_inner_steps": 2, "inner_lr": 0.3},
     "fomaml": {"num_inner_steps": 2, "inner_lr": 0.3},
     "anil": {"num_inner_steps": 2, "inner_lr": 0.3},
+    "maml_plus_plus": {"num_inner_steps": 2, "inner_lr": 0.3},
+    "imaml": {"num_inner_steps": 8, "inner_lr": 0.3, "strength": 1.0},
     "meta_sgd": {"num_inner_steps": 2, "lowest_rate": 0.1, "highest_rate": 0.5},
     "reptile": {"num_inner_steps": 2, "num_test_steps": 3, "inner_lr": 0.05},
 }
@@ -67,7 +70,8 @@ def make_learner() -> Callable[..., MetaLearner]:
                 shape,
             ).double()
             for buffer in learner.buffers():  # running averages as if trained
-                buffer.copy_(torch.rand_like(buffer) + 0.5)
+                if buffer.is_floating_point():
+                    buffer.copy_(torch.rand_like(buffer) + 0.5)
         return learner
 
     return make

@@ -154,9 +154,9 @@ def test_a_first_order_gradient_is_not_the_gradient(make_learner: Make, make_epi
 
 def test_every_meta_gradient_has_a_test():
     oracles = {"fomaml"}
-    surrogates = {"fine_tuning", "reptile"}  # their own files under tests/learners
+    own_files = {"contrastive", "fine_tuning", "reptile", "imaml"}  # under tests/learners
     for name, row in LEARNERS.items():
         kind = row.meta_gradient
-        tested = kind in ("exact", "none") or name in oracles | surrogates
+        tested = kind in ("exact", "none") or name in oracles | own_files
         assert tested, f"{name} has a meta-gradient that is {kind}: add an oracle of its own"
         assert row.meta_trained == (kind != "none")

@@ -21,7 +21,7 @@ POLICIES = ("running", "batch", "support", "support_and_query")
 # Learners whose predictions depend on the order of the support set: memories that read a sequence.
 SEQUENTIAL = {"reptile"}  # minibatches go round the support set in its order
 # Learners whose columns start apart: the head is a learned initialization.
-LEARNED_HEADS = {"maml", "fomaml", "anil", "reptile", "meta_sgd"}
+LEARNED_HEADS = {"maml", "maml_plus_plus", "imaml", "fomaml", "anil", "meta_sgd", "reptile"}
 # Learners that use unlabelled rows of the support set.
 SEMI_SUPERVISED: set[str] = set()
 

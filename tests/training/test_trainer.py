@@ -4,6 +4,7 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -73,6 +74,7 @@ def test_a_resumed_training_is_bit_identical(make, sampler, tmp_path):
 
 KILLED_TRAINING = """
 import sys, time
+from dataclasses import replace
 from pathlib import Path
 import numpy as np, torch
 from kshot import EpisodeConfig, EpisodeSampler, LabelledDataset, ProtoNet, Conv4, TrainingConfig
@@ -116,6 +118,7 @@ def test_kill_9_and_resume_is_bit_identical(tmp_path):
 
 PARALLEL_TRAINING = """
 import sys
+from dataclasses import replace
 from pathlib import Path
 import numpy as np, torch
 from kshot import EpisodeConfig, EpisodeSampler, LabelledDataset, ProtoNet, MAML, Conv4, WithHead
@@ -335,3 +338,19 @@ def test_a_gradient_that_is_not_finite_never_reaches_the_weights(sampler):
     with pytest.raises(TrainingDiverged, match="norm of the meta-gradient is nan at iteration 0"):
         meta_train(learner, sampler, TrainingConfig(iterations=2, device="cpu"), quiet=True)
     assert weights(learner).isfinite().all()
+
+
+@pytest.mark.parametrize("micro_batch_size", [1, 3])
+def test_micro_batches_leave_the_training_as_it_is(micro_batch_size, sampler):
+    config = TrainingConfig(
+        iterations=4,
+        meta_batch_size=4,
+        device="cpu",
+        optimizer="sgd",
+        outer_lr=0.1,
+        precision="float64",
+    )
+    whole, parts = maml(), maml()
+    meta_train(whole, sampler, config, quiet=True)
+    meta_train(parts, sampler, replace(config, micro_batch_size=micro_batch_size), quiet=True)
+    assert (weights(whole) - weights(parts)).abs().max() < 1e-12

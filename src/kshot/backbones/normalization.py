@@ -30,6 +30,7 @@ __all__ = [
     "policy_for",
     "reads_stored",
     "reads_support",
+    "recorded_statistics",
     "rows_statistics",
     "split_affine",
     "stored_statistics",
@@ -93,6 +94,9 @@ class BatchNorm(nn.Module):
             scale = self.weight * (self.running_var + self.eps).rsqrt()
             return x * _channels(scale, x) + _channels(self.bias - self.running_mean * scale, x)
         rows = source if isinstance(source, Tensor) else None
+        recorded = _RECORD.get()
+        if recorded is not None:
+            recorded[self] = _mean_and_variance(x.detach(), rows)
         return _normalize_by_rows(x, rows, self.eps) * _channels(self.weight, x) + _channels(
             self.bias, x
         )
@@ -184,7 +188,7 @@ def has_running_averages(net: nn.Module) -> bool:
 
 def reads_stored(policy: BatchNormPolicy) -> bool:
     """Whether no example's output depends on another's, so that tasks may share one call."""
-    return policy in ("running", "none")
+    return policy in ("running", "per_step", "none")
 
 
 def reads_support(policy: BatchNormPolicy) -> bool:
@@ -226,6 +230,17 @@ def rows_statistics(rows: Bool[Tensor, " n"] | None = None) -> Iterator[None]:
         yield
     finally:
         _SOURCE.reset(token)
+
+
+@contextlib.contextmanager
+def recorded_statistics() -> Iterator[dict[nn.Module, tuple[Tensor, Tensor]]]:
+    """Within: every `BatchNorm` that takes statistics from rows notes their mean and variance."""
+    recorded: dict[nn.Module, tuple[Tensor, Tensor]] = {}
+    token = _RECORD.set(recorded)
+    try:
+        yield recorded
+    finally:
+        _RECORD.reset(token)
 
 
 def apply_to_support(
@@ -296,6 +311,8 @@ _STORED, _ALL_ROWS = _Source(), _Source()
 _SOURCE: contextvars.ContextVar[_Source | Tensor | None] = contextvars.ContextVar(
     "batch_norm_statistics", default=None
 )
+_RECORD: contextvars.ContextVar[dict[nn.Module, tuple[Tensor, Tensor]] | None]
+_RECORD = contextvars.ContextVar("batch_norm_record", default=None)
 
 
 def _rows(inputs: Inputs, mask: Tensor | None) -> Tensor:
@@ -313,13 +330,20 @@ def _channels(values: Tensor, x: Tensor) -> Tensor:
 def _normalize_by_rows(x: Tensor, rows: Tensor | None, eps: float) -> Tensor:
     if rows is None:
         return F.batch_norm(x, None, None, training=True, eps=eps)
-    weight = rows.to(x.dtype).view(-1, *(1,) * (x.dim() - 1))
+    mean, variance = _mean_and_variance(x, rows)
+    return (x - _channels(mean, x)) * _channels((variance + eps).rsqrt(), x)
+
+
+def _mean_and_variance(x: Tensor, rows: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Of each channel of x (n, channels, *space), over some of its rows; None: all."""
     dims = [0, *range(2, x.dim())]
+    if rows is None:
+        variance, mean = torch.var_mean(x, dims, correction=0)
+        return mean, variance
+    weight = rows.to(x.dtype).view(-1, *(1,) * (x.dim() - 1))
     count = weight.sum().clamp_min(1) * x[0, 0].numel()
-    mean = (x * weight).sum(dims, keepdim=True) / count
-    centered = x - mean
-    variance = (centered.square() * weight).sum(dims, keepdim=True) / count
-    return centered * (variance + eps).rsqrt()
+    mean = (x * weight).sum(dims) / count
+    return mean, ((x - _channels(mean, x)).square() * weight).sum(dims) / count
 
 
 def _split_affine(net: nn.Module, done: dict[nn.Module, nn.Module]) -> nn.Module:

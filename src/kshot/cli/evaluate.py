@@ -2,7 +2,7 @@
 
 import json
 import shlex
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -10,38 +10,47 @@ from typing import Any
 import tyro
 from matplotlib.figure import Figure
 
-from kshot.cli.figures import adaptation_figure, comparison_figure
+from kshot.cli.figures import adaptation_figure, comparison_figure, similarity_figure
+from kshot.cli.flags import parse_flags
 from kshot.cli.tables import condition, print_results, print_table, task_name
-from kshot.config import EvaluationConfig, parse_run
+from kshot.config import Choice, EvaluationConfig, RunConfig, parse_run
 from kshot.evaluation.evaluate import Evaluation, paired_difference
 from kshot.evaluation.results import merge_results, same_episodes, spread_over_seeds
-from kshot.training.run import Run, load_run, read_description
+from kshot.training.run import Run, load_run, on_trained_encoder, read_description
 from kshot.training.scoring import Scored, evaluate_run
 
 __all__ = ["main"]
 
 
+DESCRIPTION = """Score trained runs: kshot evaluate RUN... [FLAGS].
+
+Several runs are also compared in pairs, and over their training seeds. What the flags do not say is
+as in the first run's own configuration. --learner NAME scores another learner, with the flags that
+are its options, on each run's trained encoder: nil, nearest_centroid or fine_tuning, say."""
+
+
 @dataclass(frozen=True)
 class Evaluate:
-    """Score trained runs; several are also compared in pairs, and over their training seeds.
+    """What to score, and where the scores go.
 
     Attributes:
         runs: Folders of runs.
-        evaluation: Which numbers; what is not said is as in the first run's own configuration.
         frozen: Score on the episodes of this file (`kshot data --freeze`), whose way, shot and
             number then hold.
         results: Also write the rows to this JSON file.
         figure: Also draw the learners side by side to this picture file: their scores, or in
             regression how each adapts to one task.
+        similarity: Also draw, to this picture file, how similar each layer's outputs are before and
+            after adaptation.
         json: Print the rows as JSON instead of a table.
         device: Where to compute: "auto" takes a GPU when there is one.
     """
 
     runs: tyro.conf.Positional[tuple[Path, ...]] = ()
-    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     frozen: Path | None = None
     results: Path | None = None
     figure: Path | None = None
+    similarity: Path | None = None
     json: bool = False
     device: str = "auto"
 
@@ -50,25 +59,33 @@ def main(arguments: list[str]) -> int:
     """Parse the arguments, score, print; the exit status."""
     # What is not said is as the first run's own configuration has it.
     first = next((Path(word) for word in arguments if (Path(word) / "run.json").exists()), None)
-    wanted = EvaluationConfig()
+    base = RunConfig()
     if first is not None:
-        wanted = parse_run(read_description(first)["config"]).evaluation
+        base = parse_run(read_description(first)["config"])
     # But how its BatchNorm works and how many steps it takes is each run's own affair.
-    wanted = replace(wanted, batch_norm=(), num_test_steps=())
-    flags = tyro.cli(
-        Evaluate, args=arguments, prog="kshot evaluate", default=Evaluate(evaluation=wanted)
+    evaluation = replace(base.evaluation, batch_norm=(), num_test_steps=())
+    other = any(argument.split("=")[0] == "--learner" for argument in arguments)
+    config, flags = parse_flags(
+        arguments,
+        replace(base, evaluation=evaluation, learner=Choice("")),
+        Evaluate,
+        program="kshot evaluate",
+        description=DESCRIPTION,
+        parts=("evaluation", "learner") if other else ("evaluation",),
     )
     if not flags.runs:
         raise ValueError("Name at least one run's folder: kshot evaluate runs/glyphs-protonet-1.")
     command = shlex.join(["kshot", "evaluate", *arguments])
     runs = {folder: load_run(folder, flags.device) for folder in flags.runs}
+    if other:
+        runs = {folder: on_trained_encoder(run, config.learner) for folder, run in runs.items()}
     scored = {}
     for folder, run in runs.items():
-        own = run.config.evaluation
+        own = EvaluationConfig() if other else run.config.evaluation
         wanted = replace(
-            flags.evaluation,
-            batch_norm=flags.evaluation.batch_norm or own.batch_norm,
-            num_test_steps=flags.evaluation.num_test_steps or own.num_test_steps,
+            config.evaluation,
+            batch_norm=config.evaluation.batch_norm or own.batch_norm,
+            num_test_steps=config.evaluation.num_test_steps or own.num_test_steps,
         )
         scored[folder] = evaluate_run(run, folder, wanted, command=command, frozen=flags.frozen)
     rows = [one.row for parts in scored.values() for one in parts]
@@ -76,6 +93,8 @@ def main(arguments: list[str]) -> int:
         merge_results(flags.results, rows)
     if flags.figure is not None:
         _figure(runs, rows).savefig(flags.figure, dpi=150)
+    if flags.similarity is not None:
+        similarity_figure(runs, config.evaluation).savefig(flags.similarity, dpi=150)
     if flags.json:
         print(json.dumps(rows, indent=2))
         return 0

@@ -1,6 +1,7 @@
 """Figures of a run: its learning curve, and an episode or an adaptation."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,15 +11,18 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from kshot.cli.tables import condition
-from kshot.config import EpisodeConfig
+from kshot.config import EpisodeConfig, EvaluationConfig
 from kshot.data.sampler import EpisodeSampler, Sampler
-from kshot.evaluation.intervals import MeanInterval
+from kshot.evaluation.intervals import MeanInterval, mean_interval
+from kshot.evaluation.similarity import layer_similarity
+from kshot.learners.optimization.fast_weights import FastWeightLearner
 from kshot.losses import mask_absent
 from kshot.plots import (
     plot_adaptation,
     plot_comparison,
     plot_episode,
     plot_learning_curve,
+    plot_similarity,
 )
 from kshot.training.history import read_history
 from kshot.training.run import Run
@@ -117,6 +121,25 @@ def comparison_figure(rows: Sequence[dict[str, Any]]) -> Figure:
             results.append((name, interval))
     title = f"{rows[0]['data']} ({rows[0]['protocol']}), {rows[0]['split']}"
     return plot_comparison(tasks, metric="accuracy in %", title=title)
+
+
+def similarity_figure(runs: Mapping[Path, Run], wanted: EvaluationConfig) -> Figure:
+    """How much adaptation changes what each layer of some runs' learners computes."""
+    episode = EpisodeConfig(wanted.ways[0], wanted.shots[0], wanted.query_shots[-1], wanted.within)
+    similarities = {}
+    for folder, run in runs.items():
+        if not isinstance(run.learner, FastWeightLearner):
+            raise ValueError(
+                f"{run.config.learner.name} in {folder} adapts no layers, so there is no "
+                "similarity before and after to draw."
+            )
+        way = 1 if run.tasks.kind == "regression" else episode.way
+        sampler = run.source.sampler(wanted.split, replace(episode, way=way), wanted.seed)
+        layers = layer_similarity(run.learner, sampler, min(100, wanted.episodes))
+        similarities[str(folder)] = {
+            name: mean_interval(values.numpy()) for name, values in layers.items()
+        }
+    return plot_similarity(similarities)
 
 
 def _tensor(inputs: object) -> Tensor:

@@ -47,15 +47,17 @@ def parse_flags(
         description: text shown in the help.
         parts: tables of the configuration that have flags.
     """
-    base, arguments = _choose_rows(base, list(arguments))
+    base, arguments = _choose_rows(base, list(arguments), parts)
     fields: list[tuple[str, Any, Any]] = [
         ("extra", Annotated[extra, tyro.conf.arg(name="")], extra()),
     ]
     for part in dataclasses.fields(base):
         value = getattr(base, part.name)
+        if part.name not in parts:
+            continue
         if isinstance(value, Choice):
             value = _options(value, REGISTRIES[part.name])
-        if part.name in parts and dataclasses.is_dataclass(value):
+        if dataclasses.is_dataclass(value):
             fields.append((part.name, type(value), value))
     flags = dataclasses.make_dataclass(
         "Flags", [(name, kind, dataclasses.field(default=value)) for name, kind, value in fields]
@@ -70,15 +72,18 @@ def parse_flags(
     return dataclasses.replace(base, **changes), parsed.extra
 
 
-def _choose_rows(base: RunConfig, arguments: list[str]) -> tuple[RunConfig, list[str]]:
+def _choose_rows(
+    base: RunConfig, arguments: list[str], parts: Collection[str]
+) -> tuple[RunConfig, list[str]]:
     """Take `--data NAME` or `--data=NAME`, and their like, out of the arguments."""
-    forms = tuple(f"--{part}=" for part in REGISTRIES)
+    registries = {part: rows for part, rows in REGISTRIES.items() if part in parts}
+    forms = tuple(f"--{part}=" for part in registries)
     arguments = [
         word
         for argument in arguments
         for word in (argument.split("=", 1) if argument.startswith(forms) else [argument])
     ]
-    for part, registry in REGISTRIES.items():
+    for part, registry in registries.items():
         while (flag := f"--{part}") in arguments:
             place = arguments.index(flag)
             name = arguments[place + 1] if place + 1 < len(arguments) else ""

@@ -13,7 +13,7 @@ from kshot.config import AugmentationConfig
 from kshot.data.sampler import Sampler, TaskStream
 from kshot.episodes import Episodes, Examples
 
-__all__ = ["AugmentedSampler", "move_pictures"]
+__all__ = ["AugmentedSampler", "affine_maps", "move_pictures"]
 
 
 class AugmentedSampler:
@@ -90,10 +90,16 @@ class _Draw:
         """Maps (tasks, count, 2, 2) from where a pixel is to where it came from."""
         angle = self.within(math.radians(rotation), "rotation")
         lean = self.within(shear, "shear")
-        size = (1 + self.within(scale, "scale"))[..., None, None]
-        rows = [angle.cos(), lean * angle.cos() - angle.sin()]
-        rows += [angle.sin(), lean * angle.sin() + angle.cos()]
-        return torch.stack(rows, -1).unflatten(-1, (2, 2)) / size
+        return affine_maps(angle, lean, 1 + self.within(scale, "scale"))
+
+
+def affine_maps(
+    angle: Float[Tensor, "*n"], lean: Float[Tensor, "*n"], size: Float[Tensor, "*n"]
+) -> Float[Tensor, "*n 2 2"]:
+    """Maps that turn by an angle (radians), shear and scale what is moved by them."""
+    rows = [angle.cos(), lean * angle.cos() - angle.sin()]
+    rows += [angle.sin(), lean * angle.sin() + angle.cos()]
+    return torch.stack(rows, -1).unflatten(-1, (2, 2)) / size[..., None, None]
 
 
 def move_pictures(

@@ -17,7 +17,20 @@ from kshot.config import BatchNormPolicy
 from kshot.episodes import Episodes, Inputs, concatenate, leaves, map_tensors
 from kshot.learners.task_map import map_tasks
 
-__all__ = ["embed_pooled", "embed_query", "embed_support", "embed_together"]
+__all__ = ["embed_pooled", "embed_query", "embed_support", "embed_together", "encoder_of"]
+
+
+def encoder_of(learner: nn.Module) -> nn.Module:
+    """The network to embeddings within a learner: what it has beneath its head.
+
+    Raises:
+        ValueError: when it has none.
+    """
+    for holder in (learner, getattr(learner, "net", None)):
+        encoder = getattr(holder, "encoder", None)
+        if isinstance(encoder, nn.Module):
+            return encoder
+    raise ValueError(f"{type(learner).__name__} has no encoder that another learner could use.")
 
 
 def embed_pooled(

@@ -11,12 +11,16 @@ from kshot.backbones.heads import WithHead
 from kshot.backbones.registry import build_backbone
 from kshot.config import Choice
 from kshot.learner import MetaLearner
+from kshot.learners.baselines.contrastive import Contrastive
 from kshot.learners.baselines.fine_tuning import FineTuning
 from kshot.learners.baselines.nearest_centroid import NearestCentroid
 from kshot.learners.metric.prototypical import ProtoNet
 from kshot.learners.optimization.anil import ANIL
+from kshot.learners.optimization.imaml import IMAML
 from kshot.learners.optimization.maml import MAML
+from kshot.learners.optimization.maml_plus_plus import MAMLPlusPlus
 from kshot.learners.optimization.meta_sgd import MetaSGD
+from kshot.learners.optimization.nil import NIL
 from kshot.learners.optimization.reptile import Reptile
 from kshot.learners.optimization.ridge import R2D2
 from kshot.losses import cross_entropy, mean_squared_error
@@ -104,6 +108,14 @@ LEARNERS: dict[str, LearnerRow] = {
         kinds=("classification", "regression"),
         meta_gradient="surrogate",
     ),
+    "contrastive": LearnerRow(
+        Contrastive,
+        _encoder_and_way,
+        "baselines",
+        "pre-training without labels, then gradient steps on the support set",
+        "A Simple Framework for Contrastive Learning of Visual Representations, ICML 2020",
+        meta_gradient="surrogate",
+    ),
     "protonet": LearnerRow(
         ProtoNet,
         _encoder,
@@ -139,6 +151,16 @@ LEARNERS: dict[str, LearnerRow] = {
         kinds=("classification", "regression"),
         transductive=True,
     ),
+    "nil": LearnerRow(
+        NIL,
+        _encoder,
+        "optimization",
+        "no inner loop: cosines of a trained body's embeddings",
+        "Rapid Learning or Feature Reuse? Towards Understanding ... MAML, ICLR 2020",
+        meta_trained=False,
+        meta_gradient="none",
+        transductive=True,
+    ),
     "reptile": LearnerRow(
         Reptile,
         _net,
@@ -149,12 +171,31 @@ LEARNERS: dict[str, LearnerRow] = {
         meta_gradient="surrogate",
         transductive=True,
     ),
+    "imaml": LearnerRow(
+        IMAML,
+        _net,
+        "optimization",
+        "MAML whose derivative is that of an inner minimum, not of the steps to it",
+        "Meta-Learning with Implicit Gradients, NeurIPS 2019",
+        kinds=("classification", "regression"),
+        meta_gradient="implicit",
+        transductive=True,
+    ),
     "meta_sgd": LearnerRow(
         MetaSGD,
         _net,
         "optimization",
         "a learned initialization and a learned rate for each of its elements",
         "Meta-SGD: Learning to Learn Quickly for Few-Shot Learning, 2017",
+        kinds=("classification", "regression"),
+        transductive=True,
+    ),
+    "maml_plus_plus": LearnerRow(
+        MAMLPlusPlus,
+        _net,
+        "optimization",
+        "MAML with rates, normalization and a loss for each of its steps",
+        "How to train your MAML, ICLR 2019",
         kinds=("classification", "regression"),
         transductive=True,
     ),
@@ -170,8 +211,8 @@ LEARNERS: dict[str, LearnerRow] = {
 """Every learner, by the short name of its paper."""
 
 
-def build_learner(learner: Choice, backbone: Choice, tasks: TaskShape) -> MetaLearner:
-    """Build a learner by name, on a backbone by name.
+def build_learner(learner: Choice, backbone: Choice | nn.Module, tasks: TaskShape) -> MetaLearner:
+    """Build a learner by name, on a backbone by name or on an encoder that there is.
 
     Raises:
         ValueError: for an unknown name or option, naming the nearest known one, and for a learner
@@ -183,7 +224,9 @@ def build_learner(learner: Choice, backbone: Choice, tasks: TaskShape) -> MetaLe
         raise ValueError(
             f"{learner.name} cannot learn {tasks.kind} tasks; these can: {', '.join(able)}."
         )
-    encoder = build_backbone(backbone, tasks.input_shape)
+    encoder = backbone
+    if isinstance(encoder, Choice):
+        encoder = build_backbone(encoder, tasks.input_shape)
     loss = cross_entropy if tasks.kind == "classification" else mean_squared_error
     return call_with_options(
         partial(row.constructor, loss=loss),

@@ -1,6 +1,5 @@
 """Apply a function of one task to every task of a batch: all at once, or one after the other."""
 
-import copy
 from collections.abc import Callable
 from typing import Any, Literal
 
@@ -9,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
+from kshot.backbones.normalization import stored_statistics
 from kshot.episodes import Inputs, leaves, map_tensors
 
 __all__ = ["Strategy", "choose_strategy", "forward_flops", "map_tasks"]
@@ -71,10 +71,17 @@ def choose_strategy(flops: int) -> Literal["vmap", "loop"]:
 
 
 def forward_flops(network: nn.Module, inputs: Inputs) -> int:
-    """Floating-point operations of a network's forward pass, counted in a pass of its copy."""
-    copied = copy.deepcopy(network).eval()
-    with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        copied(inputs)
+    """Floating-point operations of a network's forward pass, counted in a pass that leaves nothing.
+
+    Not of a copy: within `torch.func` transformations, parameters cannot be copied.
+    """
+    with (
+        torch.no_grad(),
+        torch.random.fork_rng(devices=[]),
+        stored_statistics(),
+        FlopCounterMode(display=False) as counter,
+    ):
+        network(inputs)
     return counter.get_total_flops()
 
 

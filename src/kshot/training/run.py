@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from kshot.backbones.normalization import has_running_averages
 from kshot.config import Choice, RunConfig, bounds, parse_run
 from kshot.data.atomic import write_atomically
 from kshot.data.augment import AugmentedSampler
@@ -16,6 +17,7 @@ from kshot.data.sources import load_data
 from kshot.data.splits import TaskSource
 from kshot.evaluation.results import git_revision, machine, versions
 from kshot.learner import MetaLearner
+from kshot.learners.embedding import encoder_of
 from kshot.learners.registry import TaskShape, build_learner, learner_row
 from kshot.training.checkpoint import (
     CheckpointError,
@@ -30,6 +32,7 @@ __all__ = [
     "build_run",
     "create_folder",
     "load_run",
+    "on_trained_encoder",
     "read_description",
     "train_run",
     "training_sampler",
@@ -164,6 +167,30 @@ def load_run(folder: Path, device: str = "auto", source: TaskSource | None = Non
     dtype = torch.float64 if config.training.precision == "float64" else torch.float32
     run.learner.to(choose_device(device), dtype).eval()
     return run
+
+
+def on_trained_encoder(run: Run, learner: Choice) -> Run:
+    """A run with another learner on its trained encoder: what the features alone are worth.
+
+    Args:
+        run: a trained run, whose encoder the other learner shares.
+        learner: the other learner, which is not trained further.
+
+    Raises:
+        ValueError: when the run's learner has no encoder, or the other learner would read running
+            averages that the encoder does not have.
+    """
+    other = build_learner(learner, encoder_of(run.learner), run.tasks)
+    if other.batch_norm == "running" and not has_running_averages(other):
+        raise ValueError(
+            f"{learner.name} reads BatchNorm's running averages, and {run.config.learner.name} was "
+            f"trained under {run.learner.batch_norm!r}, which keeps none: nil can read the "
+            "statistics of the batch."
+        )
+    like = next(run.learner.parameters())
+    # Published figures are of the run's own learner.
+    config = replace(run.config, learner=learner, published=())
+    return replace(run, config=config, learner=other.to(like.device, like.dtype).eval())
 
 
 def read_description(folder: Path) -> dict[str, Any]:

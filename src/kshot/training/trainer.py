@@ -188,26 +188,35 @@ class _Trainer:
         config, iteration = self.config, self.state.iteration
         first = iteration * config.meta_batch_size
         share = self.processes.share(range(first, first + config.meta_batch_size))
-        episodes = self.sampler.sample(share)
-        check_examples(episodes.support, self.learner.loss.kind, "support")
-        check_examples(episodes.query, self.learner.loss.kind, "query")
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(config, iteration)
         self.learner.train()
         self.optimizer.zero_grad()
-        half = config.precision == "bfloat16"
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=half):
-            loss = self.parallel(episodes.to(self.device, self.dtype))
-        value = self.processes.mean(loss.detach().clone()).item()
-        if not math.isfinite(value):
-            raise TrainingDiverged(self._divergence(value, "meta-loss"))
-        loss.backward()
+        size = config.micro_batch_size or len(share)
+        value = sum(
+            self._accumulate(share[start : start + size], len(share))
+            for start in range(0, len(share), size)
+        )
         norm = torch.nn.utils.clip_grad_norm_(
             self.learner.parameters(), config.clip_norm or math.inf
         )
         if not math.isfinite(norm.item()):
             raise TrainingDiverged(self._divergence(norm.item(), "norm of the meta-gradient"))
         self.optimizer.step()
+        return value
+
+    def _accumulate(self, share: range, total: int) -> float:
+        """Add the meta-gradient of some episodes, as a part of a total; their part of the loss."""
+        episodes = self.sampler.sample(share)
+        check_examples(episodes.support, self.learner.loss.kind, "support")
+        check_examples(episodes.query, self.learner.loss.kind, "query")
+        half = self.config.precision == "bfloat16"
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=half):
+            loss = self.parallel(episodes.to(self.device, self.dtype)) * (len(share) / total)
+        value = self.processes.mean(loss.detach().clone()).item()
+        if not math.isfinite(value):
+            raise TrainingDiverged(self._divergence(value, "meta-loss"))
+        loss.backward()
         return value
 
     def validate(self) -> dict[str, float]:

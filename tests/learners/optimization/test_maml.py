@@ -15,6 +15,7 @@ from kshot.backbones.heads import WithHead
 from kshot.backbones.mlp import MLP
 from kshot.backbones.normalization import BatchNorm
 from kshot.episodes import Episodes, Examples, one_hot
+from kshot.learners.optimization.fast_weights import adapted_params
 from kshot.learners.optimization.maml import MAML
 from kshot.losses import mean_squared_error
 from kshot.testing import meta_gradient_error
@@ -113,6 +114,18 @@ def test_chunks_of_tasks_change_nothing(vectors: Episodes):
     assert_same_gradient(gradient(MAML(curved(), chunk_size=2), vectors), expected)
 
 
+def test_torch_func_may_take_the_outer_gradient(vectors: Episodes):
+    learner = MAML(curved(), strategy="auto")
+    params = {name: value.detach() for name, value in learner.named_parameters()}
+
+    def loss(params: dict[str, Tensor]) -> Tensor:
+        return torch.func.functional_call(learner, params, (vectors,))
+
+    grads, value = torch.func.grad_and_value(loss)(params)
+    expected = gradient(MAML(curved()), vectors)
+    assert_same_gradient((value, list(grads.values())), expected)
+
+
 @pytest.mark.parametrize("first_order", [False, True])
 def test_with_no_inner_steps_it_is_joint_training(vectors: Episodes, first_order: bool):
     net = curved()
@@ -172,6 +185,21 @@ def test_a_larger_way_says_what_to_do():
             learner(episodes)
     with pytest.raises(ValueError, match=r"expected \(examples, at least 3\)"):
         MAML(nn.Unflatten(1, (2, 2)), num_inner_steps=0)(Episodes(draw((4,), 0), draw((4,), 1)))
+
+
+def test_a_subset_of_parameters_by_name_is_adapted(vectors: Episodes):
+    net = curved()
+    learner = MAML(net, num_inner_steps=2, adapted=("2.*",))
+    state = learner.adapt(vectors.support)
+    assert set(state.params) == {"2.weight", "2.bias"}
+    # What does not move within a task is meta-learned all the same, and exactly.
+    assert all(slope.any() for slope in gradient(learner, vectors)[1])
+    assert meta_gradient_error(learner, vectors) < 1e-7
+    with pytest.raises(ValueError, match=r"'3.*' names no parameter.*it has 0.weight, 0.bias"):
+        MAML(net, adapted=("2.weight", "3.*"))
+    net.requires_grad_(False)
+    with pytest.raises(ValueError, match="nothing to adapt"):
+        MAML(net)
 
 
 def test_frozen_parameters_stay(vectors: Episodes):
@@ -247,6 +275,7 @@ def test_without_conversion_the_meta_gradient_is_wrong(pictures: Episodes):
     net = nn.Sequential(nn.Conv2d(1, 3, 3), fused, nn.Softplus(), nn.Flatten(), nn.Linear(48, 3))
     learner = MAML(nn.Identity(), inner_lr=0.4, num_inner_steps=2, strategy="vmap").double()
     learner.net = net.double()
+    learner.adapted = tuple(adapted_params(net))
     loss, _ = slow_maml(net, pictures, 0.4, 2, False)
     torch.testing.assert_close(learner(pictures), loss)
     assert meta_gradient_error(learner, pictures) > 1e-3

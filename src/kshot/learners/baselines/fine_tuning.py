@@ -14,7 +14,7 @@ from kshot.learners.optimization.update_rules import SGD, Params
 from kshot.learners.task_map import Strategy
 from kshot.losses import Loss, cross_entropy
 
-__all__ = ["FineTuning"]
+__all__ = ["FineTuning", "with_new_head"]
 
 
 class FineTuning(FastWeightLearner):
@@ -69,6 +69,7 @@ class FineTuning(FastWeightLearner):
         super().__init__(
             WithHead(encoder, num_outputs),
             SGD(inner_lr),
+            adapted=("head.*",) if tune == "head" else ("*",),
             num_inner_steps=num_test_steps,
             num_test_steps=num_test_steps,
             first_order=True,
@@ -77,19 +78,12 @@ class FineTuning(FastWeightLearner):
             chunk_size=chunk_size,
             loss=loss,
         )
-        self.tune = tune
         self.num_outputs = num_outputs
 
     def initialization(self, way: int) -> Params:
         """The pre-trained parameters; in classification with a new head of `way` columns."""
-        params: Params = dict(self.net.named_parameters())
-        if self.tune == "head":
-            params = {name: value for name, value in params.items() if name.startswith("head.")}
-        if self.loss.kind == "classification":
-            weight = params["head.weight"]
-            params["head.weight"] = weight.new_zeros(way, weight.shape[1])
-            params["head.bias"] = weight.new_zeros(way)
-        return params
+        params = super().initialization(way)
+        return with_new_head(params, way) if self.loss.kind == "classification" else params
 
     def meta_loss(self, episodes: Episodes) -> Float[Tensor, ""]:
         """The joint loss of all support and query examples of all tasks.
@@ -130,3 +124,12 @@ class FineTuning(FastWeightLearner):
                 f"num_outputs={largest + 1} or more, and train on the training split only."
             )
         return targets @ one_hot(classes, self.num_outputs, targets.dtype)
+
+
+def with_new_head(params: Params, way: int) -> Params:
+    """Parameters of a `WithHead` network, with a head of `way` columns that is zero."""
+    weight = params["head.weight"]
+    return params | {
+        "head.weight": weight.new_zeros(way, weight.shape[1]),
+        "head.bias": weight.new_zeros(way),
+    }

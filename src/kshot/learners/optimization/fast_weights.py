@@ -1,10 +1,10 @@
 """Learners whose adaptation is gradient descent: one state and one adapt for all of them."""
 
 import threading
-from abc import abstractmethod
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
+from fnmatch import fnmatchcase
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -27,7 +27,13 @@ from kshot.learners.optimization.update_rules import Params, UpdateRule
 from kshot.learners.task_map import Strategy, choose_strategy, forward_flops, map_tasks
 from kshot.losses import Loss, counted_rows, mask_absent
 
-__all__ = ["FastWeightLearner", "FastWeights", "present_columns", "trainable_params"]
+__all__ = [
+    "FastWeightLearner",
+    "FastWeights",
+    "adapted_params",
+    "parameters_exchanged",
+    "present_columns",
+]
 
 
 class FastWeights(NamedTuple):
@@ -49,11 +55,12 @@ class FastWeights(NamedTuple):
 class FastWeightLearner(MetaLearner[FastWeights]):
     """A learner that adapts a network by gradient steps on each task's support loss.
 
-    Subclasses say where the steps start and what is minimized across tasks.
+    Subclasses say by which rule, where the steps start and what is minimized across tasks.
 
     Args:
         net: network from inputs (n, *shape) to outputs (n, columns).
         rule: how gradients move parameters.
+        adapted: which parameters the steps move, as `adapted_params` reads it.
         num_inner_steps: steps in meta-training.
         num_test_steps: steps in evaluation mode; None takes `num_inner_steps`.
         inner_batch_size: support examples of a step in meta-training, 0 all; minibatches go round
@@ -71,6 +78,7 @@ class FastWeightLearner(MetaLearner[FastWeights]):
         net: nn.Module,
         rule: UpdateRule,
         *,
+        adapted: tuple[str, ...] = ("*",),
         num_inner_steps: int,
         num_test_steps: int | None,
         inner_batch_size: int = 0,
@@ -85,45 +93,39 @@ class FastWeightLearner(MetaLearner[FastWeights]):
         super().__init__(loss=loss, batch_norm=policy_for(net, batch_norm))
         self.net = net
         self.rule = rule
+        self.adapted = tuple(adapted_params(net, adapted))
         self.num_inner_steps = num_inner_steps
         self.num_test_steps = num_inner_steps if num_test_steps is None else num_test_steps
         self.inner_batch_size = inner_batch_size
         self.test_batch_size = test_batch_size
-        self.first_order = first_order
+        self._first_order = first_order
         self.strategy: Strategy = strategy
         self.chunk_size = chunk_size
         self._flops: dict[tuple[torch.Size, ...], int] = {}  # of one task, by the inputs' shapes
 
-    @abstractmethod
     def initialization(self, way: int) -> Params:
         """The parameters that inner steps start from and move, for a task of `way` columns."""
+        params = dict(self.net.named_parameters())
+        return {name: params[name] for name in self.adapted}
+
+    def regularization(self, params: Params, start: Params) -> Float[Tensor, ""] | float:
+        """What inner steps minimize besides the support loss, having begun at `start`."""
+        return 0.0
+
+    def beside(self, step: int) -> Params:
+        """Tensors that the network has in place of its own after some steps, by name."""
+        return {}
 
     def adapt(self, support: Examples) -> FastWeights:
         """Take the inner steps on each task's support set."""
         present = present_columns(support, self.loss)
-        num_steps = self.num_inner_steps if self.training else self.num_test_steps or 0
-        batch_size = self.inner_batch_size if self.training else self.test_batch_size
 
         def adapt_one_task(support: Examples, present: Tensor) -> Params:
-            def support_loss(params: Params, step: int) -> Tensor:
-                inputs, targets, mask = _minibatch(support, step, batch_size, self.loss.kind)
-                outputs = apply_to_support(
-                    lambda inputs: self._outputs(params, inputs, len(present)),
-                    self.batch_norm,
-                    inputs,
-                    mask,
-                )
-                return self.loss(mask_absent(outputs, present), targets, mask)
+            return deque(self.trajectory(support, present), maxlen=1).pop()
 
-            steps = inner_loop(
-                support_loss, initialization, self.rule, num_steps, first_order=self.first_order
-            )
-            return deque(steps, maxlen=1).pop()
-
-        with _parameters_exchanged():
-            initialization = self.initialization(support.targets.shape[-1])
-            params = self._map_tasks(adapt_one_task, support.inputs, support, present)
-        kept = reads_support(self.batch_norm)
+        with parameters_exchanged():
+            params = self.map_tasks(adapt_one_task, support.inputs, support, present)
+        kept = reads_support(self.policy)
         return FastWeights(
             params, present, support.inputs if kept else None, support.mask if kept else None
         )
@@ -132,21 +134,61 @@ class FastWeightLearner(MetaLearner[FastWeights]):
         self, state: FastWeights, inputs: Inputs, mask: Bool[Tensor, "tasks m"] | None = None
     ) -> Float[Tensor, "tasks m way"]:
         """Outputs of each task's adapted network."""
+        with parameters_exchanged():
+            return self.map_tasks(self.predict_one_task, inputs, state, inputs, mask)
 
-        def predict_one_task(state: FastWeights, inputs: Inputs, mask: Tensor | None) -> Tensor:
-            return apply_to_query(
-                lambda inputs: self._outputs(state.params, inputs, len(state.present)),
-                self.batch_norm,
-                inputs,
-                mask,
-                state.support_inputs,
-                state.support_mask,
-            )
+    @property
+    def policy(self) -> BatchNormPolicy:
+        """The BatchNorm policy in force."""
+        return self.batch_norm
 
-        with _parameters_exchanged():
-            return self._map_tasks(predict_one_task, inputs, state, inputs, mask)
+    @property
+    def first_order(self) -> bool:
+        """Whether inner gradients are constants."""
+        return self._first_order
 
-    def _map_tasks(self, function: Callable[..., Any], inputs: Inputs, *trees: Any) -> Any:
+    def trajectory(self, support: Examples, present: Bool[Tensor, " way"]) -> Iterator[Params]:
+        """What one task's network has in place of its own tensors, after 0, 1, ... steps."""
+        num_steps = self.num_inner_steps if self.training else self.num_test_steps or 0
+        batch_size = self.inner_batch_size if self.training else self.test_batch_size
+        start = self.initialization(len(present))
+
+        def loss(params: Params, step: int) -> Tensor:
+            examples = _minibatch(support, step, batch_size, self.loss.kind)
+            regularization = self.regularization(params, start)
+            return self.support_loss(params | self.beside(step), examples, present) + regularization
+
+        steps = inner_loop(loss, start, self.rule, num_steps, first_order=self.first_order)
+        for step, params in enumerate(steps):
+            yield params | self.beside(step)
+
+    def support_loss(
+        self, params: Params, examples: Examples, present: Bool[Tensor, " way"]
+    ) -> Float[Tensor, ""]:
+        """The loss of one task's support examples."""
+        outputs = apply_to_support(
+            lambda inputs: self.network_outputs(params, inputs, len(present)),
+            self.policy,
+            examples.inputs,
+            examples.mask,
+        )
+        return self.loss(mask_absent(outputs, present), examples.targets, examples.mask)
+
+    def predict_one_task(
+        self, state: FastWeights, inputs: Inputs, mask: Bool[Tensor, " m"] | None
+    ) -> Float[Tensor, "m way"]:
+        """`predict` for one task, without the leading dimension of tasks."""
+        return apply_to_query(
+            lambda inputs: self.network_outputs(state.params, inputs, len(state.present)),
+            self.policy,
+            inputs,
+            mask,
+            state.support_inputs,
+            state.support_mask,
+        )
+
+    def map_tasks(self, function: Callable[..., Any], inputs: Inputs, *trees: Any) -> Any:
+        """Compute a function of one task for all tasks, by the strategy that suits the inputs."""
         strategy = self._choose(inputs) if self.strategy == "auto" else self.strategy
         return map_tasks(function, *trees, strategy=strategy, chunk_size=self.chunk_size or None)
 
@@ -161,7 +203,8 @@ class FastWeightLearner(MetaLearner[FastWeights]):
             self._flops[shapes] = forward_flops(self.net, one_task)
         return choose_strategy(self._flops[shapes])
 
-    def _outputs(self, params: Params, inputs: Inputs, way: int) -> Float[Tensor, "n way"]:
+    def network_outputs(self, params: Params, inputs: Inputs, way: int) -> Float[Tensor, "n way"]:
+        """The network's outputs with a task's parameters, the first `way` of its columns."""
         outputs = torch.func.functional_call(self.net, params, (inputs,))
         if outputs.dim() != 2 or outputs.shape[1] < way:
             raise ValueError(
@@ -175,7 +218,7 @@ class FastWeightLearner(MetaLearner[FastWeights]):
 _LOCK = threading.RLock()
 
 
-def _parameters_exchanged() -> AbstractContextManager[object]:
+def parameters_exchanged() -> AbstractContextManager[object]:
     """Within: functional_call may put a task's parameters into the network; no other thread does.
 
     So threads can share a learner.
@@ -183,9 +226,33 @@ def _parameters_exchanged() -> AbstractContextManager[object]:
     return nullcontext() if torch.compiler.is_compiling() else _LOCK
 
 
-def trainable_params(net: nn.Module) -> Params:
-    """The parameters of a network that are not frozen."""
-    return {name: value for name, value in net.named_parameters() if value.requires_grad}
+def adapted_params(net: nn.Module, patterns: tuple[str, ...] = ("*",)) -> Params:
+    """The parameters of a network that inner steps move: not frozen, and named by a pattern.
+
+    Args:
+        net: the network.
+        patterns: names as `named_parameters` has them, "*" for any text: "head.*" is the head.
+
+    Raises:
+        ValueError: when a pattern names no parameter, or all that are named are frozen.
+    """
+    names = [name for name, _ in net.named_parameters()]
+    for pattern in patterns:
+        if names and not any(fnmatchcase(name, pattern) for name in names):
+            raise ValueError(
+                f"adapted={pattern!r} names no parameter of the network; it has {', '.join(names)}."
+            )
+    found: Params = {
+        name: value
+        for name, value in net.named_parameters()
+        if value.requires_grad and any(fnmatchcase(name, pattern) for pattern in patterns)
+    }
+    if names and not found:
+        raise ValueError(
+            f"adapted={patterns!r} leaves nothing to adapt: all of it is frozen "
+            "(requires_grad_(False))."
+        )
+    return found
 
 
 def _minibatch(support: Examples, step: int, size: int, kind: str) -> Examples:

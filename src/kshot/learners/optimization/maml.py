@@ -5,8 +5,8 @@ from typing import Literal
 from torch import nn
 
 from kshot.config import BatchNormPolicy
-from kshot.learners.optimization.fast_weights import FastWeightLearner, trainable_params
-from kshot.learners.optimization.update_rules import UPDATE_RULES, Params, UpdateRule
+from kshot.learners.optimization.fast_weights import FastWeightLearner
+from kshot.learners.optimization.update_rules import UPDATE_RULES, UpdateRule
 from kshot.learners.task_map import Strategy
 from kshot.losses import Loss, cross_entropy
 
@@ -34,6 +34,7 @@ class MAML(FastWeightLearner):
         num_inner_steps: inner steps in meta-training.
         num_test_steps: inner steps in evaluation mode; None takes `num_inner_steps`.
         first_order: drop second derivatives (FOMAML).
+        adapted: which parameters the steps move, by name, with * for any text: "head.*".
         batch_norm: where BatchNorm statistics come from. "batch", as in the paper's code, is
             transductive: queries share them. "running" reads the averages a network came with.
         strategy: compute tasks by vmap or in a loop; "auto" chooses by size.
@@ -70,6 +71,7 @@ class MAML(FastWeightLearner):
         num_inner_steps: int = 1,
         num_test_steps: int | None = None,
         first_order: bool = False,
+        adapted: tuple[str, ...] = ("*",),
         batch_norm: BatchNormPolicy = "batch",
         strategy: Strategy = "auto",
         chunk_size: int = 0,
@@ -83,12 +85,9 @@ class MAML(FastWeightLearner):
             num_inner_steps=num_inner_steps,
             num_test_steps=num_test_steps,
             first_order=first_order,
+            adapted=adapted,
             batch_norm=batch_norm,
             strategy=strategy,
             chunk_size=chunk_size,
             loss=loss,
         )
-
-    def initialization(self, way: int) -> Params:
-        """All parameters of the network that are not frozen."""
-        return trainable_params(self.net)

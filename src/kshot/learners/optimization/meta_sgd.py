@@ -3,8 +3,8 @@
 from torch import nn
 
 from kshot.config import BatchNormPolicy
-from kshot.learners.optimization.fast_weights import FastWeightLearner, trainable_params
-from kshot.learners.optimization.update_rules import LearnedRates, Params
+from kshot.learners.optimization.fast_weights import FastWeightLearner, adapted_params
+from kshot.learners.optimization.update_rules import LearnedRates
 from kshot.learners.task_map import Strategy
 from kshot.losses import Loss, cross_entropy
 
@@ -29,6 +29,7 @@ class MetaSGD(FastWeightLearner):
         highest_rate: highest rate at the start.
         num_inner_steps: inner steps in meta-training.
         num_test_steps: inner steps in evaluation mode; None takes `num_inner_steps`.
+        adapted: which parameters the steps move, by name, with * for any text: "head.*".
         batch_norm: where BatchNorm statistics come from.
         strategy: compute tasks by vmap or in a loop; "auto" chooses by size.
         chunk_size: tasks vectorized at once, which bounds memory; 0 means all.
@@ -55,6 +56,7 @@ class MetaSGD(FastWeightLearner):
         highest_rate: float = 0.1,
         num_inner_steps: int = 1,
         num_test_steps: int | None = None,
+        adapted: tuple[str, ...] = ("*",),
         batch_norm: BatchNormPolicy = "batch",
         strategy: Strategy = "auto",
         chunk_size: int = 0,
@@ -62,16 +64,13 @@ class MetaSGD(FastWeightLearner):
     ) -> None:
         super().__init__(
             net,
-            LearnedRates(trainable_params(net), lowest_rate, highest_rate),
+            LearnedRates(adapted_params(net, adapted), lowest_rate, highest_rate),
             num_inner_steps=num_inner_steps,
             num_test_steps=num_test_steps,
             first_order=False,
+            adapted=adapted,
             batch_norm=batch_norm,
             strategy=strategy,
             chunk_size=chunk_size,
             loss=loss,
         )
-
-    def initialization(self, way: int) -> Params:
-        """All parameters of the network that are not frozen."""
-        return trainable_params(self.net)

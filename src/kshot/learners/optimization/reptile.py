@@ -6,8 +6,8 @@ from torch import Tensor, nn
 
 from kshot.config import BatchNormPolicy
 from kshot.episodes import Episodes, concatenate
-from kshot.learners.optimization.fast_weights import FastWeightLearner, trainable_params
-from kshot.learners.optimization.update_rules import Adam, Params, UpdateRule
+from kshot.learners.optimization.fast_weights import FastWeightLearner
+from kshot.learners.optimization.update_rules import Adam, UpdateRule
 from kshot.learners.task_map import Strategy
 from kshot.losses import Loss, cross_entropy
 
@@ -36,6 +36,7 @@ class Reptile(FastWeightLearner):
         num_test_steps: inner steps in evaluation mode.
         inner_batch_size: examples of an inner step in meta-training; 0 takes all.
         test_batch_size: examples of an inner step in evaluation mode; 0 takes all.
+        adapted: which parameters the steps move, by name, with * for any text: "head.*".
         batch_norm: where BatchNorm statistics come from: "batch" is the paper's transductive row,
             "support_and_query" its other one.
         strategy: compute tasks by vmap or in a loop; "auto" chooses by size.
@@ -69,6 +70,7 @@ class Reptile(FastWeightLearner):
         num_test_steps: int = 50,
         inner_batch_size: int = 10,
         test_batch_size: int = 5,
+        adapted: tuple[str, ...] = ("*",),
         batch_norm: BatchNormPolicy = "batch",
         strategy: Strategy = "auto",
         chunk_size: int = 0,
@@ -83,15 +85,12 @@ class Reptile(FastWeightLearner):
             inner_batch_size=inner_batch_size,
             test_batch_size=test_batch_size,
             first_order=True,
+            adapted=adapted,
             batch_norm=batch_norm,
             strategy=strategy,
             chunk_size=chunk_size,
             loss=loss,
         )
-
-    def initialization(self, way: int) -> Params:
-        """All parameters of the network that are not frozen."""
-        return trainable_params(self.net)
 
     def meta_loss(self, episodes: Episodes) -> Float[Tensor, ""]:
         """Half the squared distance to each task's adapted parameters, averaged over tasks.

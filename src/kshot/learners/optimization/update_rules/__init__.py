@@ -7,6 +7,7 @@ from kshot.learners.optimization.update_rules.base import Params, RuleState, Upd
 from kshot.learners.optimization.update_rules.learned_rates import LearnedRates
 from kshot.learners.optimization.update_rules.momentum import Momentum
 from kshot.learners.optimization.update_rules.sgd import SGD
+from kshot.learners.optimization.update_rules.step_rates import StepRates
 from kshot.learners.optimization.update_rules.torch_optimizer import torch_optimizer
 
 __all__ = [
@@ -17,6 +18,7 @@ __all__ = [
     "Momentum",
     "Params",
     "RuleState",
+    "StepRates",
     "UpdateRule",
     "torch_optimizer",
 ]
