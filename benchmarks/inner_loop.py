@@ -1,0 +1,304 @@
+"""One meta-training step of MAML, and its evaluation: kshot beside a plain loop and its peers."""
+
+import importlib
+import importlib.metadata
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from benchmarks.contestants import (
+    ADAPTATIONS,
+    COMPILED,
+    CONTESTANTS,
+    DEVICE,
+    PACKAGES,
+    PEERS,
+    PLAIN,
+    Case,
+    Step,
+    build,
+)
+from benchmarks.rows import benchmark_row, write_rows
+from kshot import MLP, Conv4, mean_squared_error
+
+__all__ = ["CASES", "cost", "main"]
+
+
+def _strided() -> nn.Module:
+    return Conv4((1, 28, 28), strided=True)
+
+
+ONE_STEP = Case(
+    _strided, (1, 28, 28), tasks=32, way=5, support=5, query=5, num_steps=1, inner_lr=0.4
+)
+CASES = {
+    "strided": ONE_STEP,
+    "pooled": replace(ONE_STEP, encoder=lambda: Conv4((1, 28, 28))),
+    "20way": replace(ONE_STEP, tasks=16, way=20, support=20, query=20, num_steps=5, inner_lr=0.1),
+    "84x84": Case(
+        lambda: Conv4((3, 84, 84), hidden=32),
+        (3, 84, 84),
+        tasks=4,
+        way=5,
+        support=25,
+        query=75,
+        num_steps=5,
+        inner_lr=0.01,
+    ),
+    "sinusoid": Case(
+        lambda: MLP((1,)),
+        (1,),
+        tasks=25,
+        way=1,
+        support=10,
+        query=10,
+        num_steps=1,
+        inner_lr=0.01,
+        loss=mean_squared_error,
+    ),
+    "evaluation": replace(ONE_STEP, tasks=1000, query=75, evaluation=True),
+}
+
+LEAST_SECONDS = 0.2  # steps shorter than this are timed several in a row
+EXACT = 1e-6  # in float64
+
+
+def main(
+    cases: Sequence[str] = tuple(CASES),
+    repeats: int = 7,
+    tasks: int = 0,
+    compile_limit: float = 1800,
+) -> None:
+    """Measure and write results/benchmarks/inner_loop.json.
+
+    Args:
+        cases: names of `CASES` to measure; the file then has these alone.
+        repeats: how often each contestant is timed, in turn.
+        tasks: another number of tasks than the cases have, for a quick look; 0 is their own.
+        compile_limit: seconds that a compilation may take; 0 leaves out what is compiled.
+    """
+    _report_missing()
+    rows: list[dict[str, Any]] = []
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ["TORCHINDUCTOR_CACHE_DIR"] = folder
+        for name in cases:
+            case = replace(CASES[name], tasks=tasks or CASES[name].tasks)
+            rows += _measure(name, case, repeats, compile_limit)
+    _print_table(rows)
+    write_rows("inner_loop", rows)
+
+
+def _measure(name: str, case: Case, repeats: int, compile_limit: float) -> list[dict[str, Any]]:
+    """Check every contestant of a case, then time them in turn."""
+    conditions = _conditions(name, case)
+    exact = _float64_differences(case)
+    costs, skipped = _costs(name, case, compile_limit)
+    steps = {contestant: build(case, contestant) for contestant in costs}
+    again = {each: _first_call(step) for each, step in steps.items() if each in COMPILED}
+    found = {contestant: step() for contestant, step in steps.items()}
+    times = _times(steps, repeats)
+    rows = []
+    for contestant in steps:
+        more: dict[str, Any] = {
+            "peak_memory_mb": costs[contestant]["memory"],
+            "float64_difference_from_plain_loop": exact.get(contestant),
+            "float32_difference_from_plain_loop": _difference(found[contestant], found[PLAIN]),
+        }
+        if contestant in COMPILED:
+            more["float32_difference_from_eager"] = _difference(found[contestant], found["kshot"])
+            more["first_call_s"] = costs[contestant]["seconds"]
+            more |= again[contestant]
+        if contestant in PACKAGES:
+            more["peer_version"] = importlib.metadata.version(PACKAGES[contestant])
+        rows.append(_row(name, contestant, times, {**more, "skipped": skipped, **conditions}))
+    return rows
+
+
+def _row(
+    name: str, contestant: str, times: dict[str, list[float]], more: dict[str, Any]
+) -> dict[str, Any]:
+    """A contestant beside the fastest peer and beside the plain loop."""
+    medians = {each: statistics.median(seconds) for each, seconds in times.items()}
+    best = min((peer for peer in PEERS if peer in medians), key=lambda peer: medians[peer])
+    ours, pairs = times[contestant], zip(times[contestant], times[best], strict=True)
+    return benchmark_row(
+        f"{name}: {contestant}",
+        medians[contestant] * 1e3,
+        medians[best] * 1e3,
+        best,
+        "ms",
+        contestant=contestant,
+        pairwise_ratio=statistics.median(seconds / peer for seconds, peer in pairs),
+        ratio_to_plain_loop=medians[contestant] / medians[PLAIN],
+        fastest_ms=min(ours) * 1e3,
+        slowest_ms=max(ours) * 1e3,
+        repeats=len(ours),
+        **more,
+    )
+
+
+def _conditions(name: str, case: Case) -> dict[str, Any]:
+    return {
+        "what": name,
+        "tasks": case.tasks,
+        "way": case.way,
+        "support": case.support,
+        "query": case.query,
+        "num_steps": case.num_steps,
+        "dtype": "float32",
+        "device": torch.cuda.get_device_name() if DEVICE.type == "cuda" else "cpu",
+        "threads": torch.get_num_threads(),
+        "load_before": os.getloadavg()[0],
+    }
+
+
+def _contestants(case: Case) -> Iterable[str]:
+    if not case.evaluation:
+        return CONTESTANTS
+    # `evaluate` takes few episodes at once, without chunks.
+    return [name for name in CONTESTANTS if name not in COMPILED and "chunks" not in name]
+
+
+def _report_missing() -> None:
+    for peer in ADAPTATIONS:
+        if peer not in PEERS:
+            print(f"{peer} is not installed and is left out: pip install 'kshot[benchmark]'")
+
+
+def _float64_differences(case: Case) -> dict[str, float]:
+    """How far each contestant is from the plain loop, on a few tasks in float64."""
+    few = replace(case, tasks=min(case.tasks, 4 if case.evaluation else 2))
+    eager = [name for name in _contestants(case) if name not in COMPILED]
+    found = {name: build(few, name, torch.float64)() for name in eager}
+    differences = {name: _difference(each, found[PLAIN]) for name, each in found.items()}
+    wrong = {name: value for name, value in differences.items() if not value < EXACT}
+    if wrong:
+        raise SystemExit(f"Not timed, since these do not compute what the plain loop does: {wrong}")
+    return differences
+
+
+def _difference(found: list[Tensor], reference: list[Tensor]) -> float:
+    """The largest difference of an entry, relative to the largest entry."""
+    pairs = list(zip(found, reference, strict=True))
+    difference = max((a - b).abs().max().item() for a, b in pairs)
+    return difference / max(b.abs().max().item() for _, b in pairs)
+
+
+def _seconds(step: Step, number: int = 1) -> float:
+    _wait()
+    start = time.perf_counter()
+    for _ in range(number):
+        step()
+    _wait()
+    return (time.perf_counter() - start) / number
+
+
+def _wait() -> None:
+    if DEVICE.type == "cuda":
+        torch.cuda.synchronize()
+
+
+def _times(steps: dict[str, Step], repeats: int) -> dict[str, list[float]]:
+    """Seconds of each step, measured in turn, so that what else runs slows all of them."""
+    numbers = {name: max(1, round(LEAST_SECONDS / _seconds(step))) for name, step in steps.items()}
+    times: dict[str, list[float]] = {name: [] for name in steps}
+    for _ in range(repeats):
+        for name, step in steps.items():
+            times[name].append(_seconds(step, numbers[name]))
+    return times
+
+
+def _costs(
+    name: str, case: Case, compile_limit: float
+) -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
+    """What each contestant costs in a process of its own; which failed there, and how."""
+    costs: dict[str, dict[str, Any]] = {}
+    skipped: dict[str, str] = {}
+    for contestant in _contestants(case):
+        if contestant in COMPILED and not compile_limit:
+            continue
+        code = f"from benchmarks.inner_loop import cost; cost({name!r}, {contestant!r}, "
+        command = [sys.executable, "-c", f"{code}{case.tasks})"]
+        try:
+            done = subprocess.run(
+                command,
+                capture_output=True,
+                text=True,
+                check=True,
+                timeout=compile_limit if contestant in COMPILED else None,
+                cwd=Path(__file__).parents[1],
+            )
+        except subprocess.TimeoutExpired:
+            skipped[contestant] = f"not compiled within {compile_limit:.0f} s"
+        except subprocess.CalledProcessError as error:
+            skipped[contestant] = error.stderr.strip().splitlines()[-1]
+        else:
+            costs[contestant] = json.loads(done.stdout.splitlines()[-1])
+            continue
+        print(f"{name}: {contestant} is left out: {skipped[contestant]}")
+    return costs, skipped
+
+
+def cost(name: str, contestant: str, tasks: int) -> None:
+    """Print what a first step costs: its seconds, and the memory that it adds at its peak, in MB.
+
+    A step on two examples comes before, to load what any step loads. Compiled contestants have
+    none, since compiling is their cost; it takes more memory than the step, which is not told.
+    """
+    case = replace(CASES[name], tasks=tasks)
+    if contestant not in COMPILED:
+        build(replace(case, tasks=2, support=2, query=2), contestant)()
+    step = build(case, contestant)
+    before = _peak_memory()
+    seconds = _seconds(step)
+    after = _peak_memory()
+    untold = contestant in COMPILED
+    memory = None if untold or before is None or after is None else after - before
+    print(json.dumps({"seconds": seconds, "memory": memory}))
+
+
+def _peak_memory() -> float | None:
+    """In MB; None where there is neither CUDA nor Linux.
+
+    Not getrusage's ru_maxrss: on Linux a process inherits that from the one that started it.
+    """
+    if DEVICE.type == "cuda":
+        return torch.cuda.max_memory_allocated() / 2**20
+    status = Path("/proc/self/status")
+    lines = status.read_text(encoding="utf-8").splitlines() if status.exists() else []
+    return next((int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM")), None)
+
+
+def _first_call(step: Step) -> dict[str, float]:
+    """The first call of a compiled step, after another process compiled the same."""
+    counts = importlib.import_module("torch._dynamo.utils").counters["inductor"]
+    hits, misses = counts["fxgraph_cache_hit"], counts["fxgraph_cache_miss"]
+    return {
+        "first_call_in_second_process_s": _seconds(step),
+        "graphs_from_cache": counts["fxgraph_cache_hit"] - hits,
+        "graphs_not_from_cache": counts["fxgraph_cache_miss"] - misses,
+    }
+
+
+def _print_table(rows: list[dict[str, Any]]) -> None:
+    """Contestants by cases: milliseconds, and how many times as long as the plain loop."""
+    cases = list(dict.fromkeys(row["what"] for row in rows))
+    cells = {
+        (row["contestant"], row["what"]): f"{row['ours']:.4g} ({row['ratio_to_plain_loop']:.2f})"
+        for row in rows
+    }
+    print("\nmilliseconds a step (and that divided by the plain loop's)")
+    print(f"{'':<30}" + "".join(f"{case:>16}" for case in cases))
+    for name in CONTESTANTS:
+        print(f"{name:<30}" + "".join(f"{cells.get((name, case), '-'):>16}" for case in cases))
