@@ -174,7 +174,8 @@ def test_a_benchmark_is_whole(path: str):
     check_rows(path, BENCHMARK_KEYS)
 
 
-def test_every_figure_of_the_readme_is_a_result():
+@pytest.mark.parametrize("page", ["README.md", "docs/compare.md"])
+def test_every_figure_of_a_page_is_a_result(page: str):
     measured = set()
     for path in RESULTS:
         for row in json.loads(read(path)):
@@ -182,7 +183,7 @@ def test_every_figure_of_the_readme_is_a_result():
                 measured.add(f"{row['mean_squared_error']:.2f} ± {row['ci95']:.2f}")
             else:
                 measured.add(f"{100 * row['accuracy']:.1f} ± {100 * row['ci95']:.1f}")
-    told = re.findall(r"[\d.]+ ± [\d.]+", read("README.md"))
+    told = re.findall(r"[\d.]+ ± [\d.]+", read(page))
     assert told and set(told) <= measured, set(told) - measured
 
 

@@ -94,7 +94,7 @@ def main(arguments: list[str]) -> int:
     if flags.figure is not None:
         _figure(runs, rows).savefig(flags.figure, dpi=150)
     if flags.similarity is not None:
-        similarity_figure(runs, config.evaluation).savefig(flags.similarity, dpi=150)
+        similarity_figure(_named(runs), config.evaluation).savefig(flags.similarity, dpi=150)
     if flags.json:
         print(json.dumps(rows, indent=2))
         return 0
@@ -109,11 +109,14 @@ def _figure(runs: dict[Path, Run], rows: list[dict[str, Any]]) -> Figure:
     kinds = {run.tasks.kind for run in runs.values()}
     if len(kinds) > 1:
         raise ValueError("A figure shows runs of one kind: classification or regression.")
-    if kinds == {"regression"}:
-        learners = [run.config.learner.name for run in runs.values()]
-        names = learners if len(set(learners)) == len(learners) else map(str, runs)
-        return adaptation_figure(dict(zip(names, runs.values(), strict=True)))
-    return comparison_figure(rows)
+    return adaptation_figure(_named(runs)) if kinds == {"regression"} else comparison_figure(rows)
+
+
+def _named(runs: dict[Path, Run]) -> dict[str, Run]:
+    """Runs by the names of their learners where these tell them apart, else by their folders."""
+    learners = [run.config.learner.name for run in runs.values()]
+    names = learners if len(set(learners)) == len(learners) else map(str, runs)
+    return dict(zip(names, runs.values(), strict=True))
 
 
 def _print_differences(scored: dict[Path, list[Scored]]) -> None:

@@ -123,21 +123,21 @@ def comparison_figure(rows: Sequence[dict[str, Any]]) -> Figure:
     return plot_comparison(tasks, metric="accuracy in %", title=title)
 
 
-def similarity_figure(runs: Mapping[Path, Run], wanted: EvaluationConfig) -> Figure:
-    """How much adaptation changes what each layer of some runs' learners computes."""
+def similarity_figure(runs: Mapping[str, Run], wanted: EvaluationConfig) -> Figure:
+    """How much adaptation changes what each layer of some runs' learners, by name, computes."""
     episode = EpisodeConfig(wanted.ways[0], wanted.shots[0], wanted.query_shots[-1], wanted.within)
     similarities = {}
-    for folder, run in runs.items():
+    for name, run in runs.items():
         if not isinstance(run.learner, FastWeightLearner):
             raise ValueError(
-                f"{run.config.learner.name} in {folder} adapts no layers, so there is no "
-                "similarity before and after to draw."
+                f"{name} adapts no layers of a network, so there is no similarity before and "
+                "after to draw."
             )
         way = 1 if run.tasks.kind == "regression" else episode.way
         sampler = run.source.sampler(wanted.split, replace(episode, way=way), wanted.seed)
         layers = layer_similarity(run.learner, sampler, min(100, wanted.episodes))
-        similarities[str(folder)] = {
-            name: mean_interval(values.numpy()) for name, values in layers.items()
+        similarities[name] = {
+            layer: mean_interval(values.numpy()) for layer, values in layers.items()
         }
     return plot_similarity(similarities)
 
