@@ -370,7 +370,7 @@ def test_another_learner_is_scored_on_a_runs_encoder(run_folder, tmp_path, capsy
     assert [row["accuracy"] for row in plain] == [row["accuracy"] for row in own]
 
 
-def test_a_learner_that_reads_averages_is_refused_where_there_are_none(flags, tmp_path, capsys):
+def test_what_a_trained_encoder_of_maml_can_be_used_for(flags, tmp_path, capsys):
     folder = tmp_path / "maml"
     maml = [*flags, "--evaluation.episodes", "2"]
     assert main(["train", "maml", *maml, "--out", str(folder)]) == 0
@@ -379,3 +379,8 @@ def test_a_learner_that_reads_averages_is_refused_where_there_are_none(flags, tm
     assert "nil" in {row["learner"] for row in json.loads(capsys.readouterr().out)}
     assert main(["evaluate", str(folder), "--learner", "nearest_centroid"]) == 1
     assert "which keeps none: nil can read" in capsys.readouterr().err
+    figure = tmp_path / "similarity.png"
+    assert main(["evaluate", str(folder), "--similarity", str(figure)]) == 0
+    assert figure.stat().st_size > 0
+    assert main(["evaluate", str(folder), "--learner", "nil", "--similarity", str(figure)]) == 1
+    assert "nil adapts no layers" in capsys.readouterr().err
