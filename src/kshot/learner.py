@@ -1,7 +1,7 @@
 """The contract: a meta-learner is a map from support sets to predictors."""
 
 from abc import ABC, abstractmethod
-from typing import ClassVar, Generic, TypeVar
+from typing import Generic, TypeVar
 
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
@@ -30,7 +30,7 @@ class MetaLearner(nn.Module, ABC, Generic[State]):
             "none" when the network has no such layer.
     """
 
-    batch_norm_policies: ClassVar[tuple[BatchNormPolicy, ...]] = (
+    batch_norm_policies: tuple[BatchNormPolicy, ...] = (
         "running",
         "batch",
         "support",

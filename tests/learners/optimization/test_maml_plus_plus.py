@@ -10,6 +10,7 @@ from kshot.backbones.conv4 import Conv4
 from kshot.backbones.heads import WithHead
 from kshot.backbones.mlp import MLP
 from kshot.episodes import Episodes, Examples, one_hot
+from kshot.evaluation.evaluate import evaluate
 from kshot.learners.optimization.maml import MAML
 from kshot.learners.optimization.maml_plus_plus import MAMLPlusPlus, step_weights
 from kshot.learners.optimization.update_rules import StepRates
@@ -159,6 +160,16 @@ def test_further_steps_at_test_repeat_the_last_rates(episodes: Episodes):
     torch.testing.assert_close(
         learner.adapt(episodes.support).params, expected.adapt(episodes.support).params
     )
+
+
+def test_averages_that_were_not_kept_are_not_read(pictures: Episodes):
+    class One:
+        def sample(self, episodes) -> Episodes:
+            return pictures
+
+    learner = MAMLPlusPlus(pictures_net(), per_step_statistics=False, **STEPS)
+    with pytest.raises(ValueError, match="cannot be evaluated under the BatchNorm policy 'per_s"):
+        evaluate(learner, One(), 2, batch_norm="per_step")
 
 
 def test_what_cannot_be_is_refused():

@@ -121,9 +121,10 @@ class FastWeightLearner(MetaLearner[FastWeights]):
         present = present_columns(support, self.loss)
 
         def adapt_one_task(support: Examples, present: Tensor) -> Params:
-            return deque(self.trajectory(support, present), maxlen=1).pop()
+            return deque(self.trajectory(start, support, present), maxlen=1).pop()
 
         with parameters_exchanged():
+            start = self.initialization(support.targets.shape[-1])
             params = self.map_tasks(adapt_one_task, support.inputs, support, present)
         kept = reads_support(self.policy)
         return FastWeights(
@@ -147,11 +148,12 @@ class FastWeightLearner(MetaLearner[FastWeights]):
         """Whether inner gradients are constants."""
         return self._first_order
 
-    def trajectory(self, support: Examples, present: Bool[Tensor, " way"]) -> Iterator[Params]:
+    def trajectory(
+        self, start: Params, support: Examples, present: Bool[Tensor, " way"]
+    ) -> Iterator[Params]:
         """What one task's network has in place of its own tensors, after 0, 1, ... steps."""
         num_steps = self.num_inner_steps if self.training else self.num_test_steps or 0
         batch_size = self.inner_batch_size if self.training else self.test_batch_size
-        start = self.initialization(len(present))
 
         def loss(params: Params, step: int) -> Tensor:
             examples = _minibatch(support, step, batch_size, self.loss.kind)

@@ -117,8 +117,10 @@ class MAMLPlusPlus(FastWeightLearner):
             chunk_size=chunk_size,
             loss=loss,
         )
-        if batch_norm == "per_step" and has_batch_norm(net) and not per_step_statistics:
-            raise ValueError("batch_norm='per_step' reads what per_step_statistics=True keeps.")
+        if not per_step_statistics:
+            self.batch_norm_policies = FastWeightLearner.batch_norm_policies
+            if batch_norm == "per_step" and has_batch_norm(net):
+                raise ValueError("batch_norm='per_step' reads what per_step_statistics=True keeps.")
         self.multi_step_iterations = multi_step_iterations
         self.first_order_iterations = first_order_iterations
         self.register_buffer("iterations", torch.zeros((), dtype=torch.long))
@@ -167,7 +169,7 @@ class MAMLPlusPlus(FastWeightLearner):
             everything: Examples,
         ) -> tuple[Tensor, Params]:
             losses, statistics = [], []
-            for step, params in enumerate(self.trajectory(support, seen)):
+            for step, params in enumerate(self.trajectory(start, support, seen)):
                 if step and weights[step - 1]:
                     losses.append(self._query_loss(params, support, seen, query, present))
                 if self.averages.names:
@@ -182,6 +184,7 @@ class MAMLPlusPlus(FastWeightLearner):
         seen = present_columns(support, self.loss)
         everything = concatenate(support, query)
         with parameters_exchanged():
+            start = self.initialization(support.targets.shape[-1])
             losses, statistics = self.map_tasks(
                 one_task, support.inputs, support, query, seen, present, everything
             )
