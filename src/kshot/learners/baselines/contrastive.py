@@ -12,17 +12,15 @@ from kshot.backbones.heads import WithHead, embedding_dim
 from kshot.config import BatchNormPolicy
 from kshot.data.augment import affine_maps, move_pictures
 from kshot.episodes import Episodes, concatenate, map_tensors
-from kshot.learners.baselines.fine_tuning import with_new_head
+from kshot.learners.baselines.fine_tuning import FineTuned
 from kshot.learners.embedding import embed_pooled
-from kshot.learners.optimization.fast_weights import FastWeightLearner
-from kshot.learners.optimization.update_rules import SGD, Params
 from kshot.learners.task_map import Strategy
 from kshot.losses import Loss, cross_entropy
 
 __all__ = ["Contrastive", "contrastive_loss"]
 
 
-class Contrastive(FastWeightLearner):
+class Contrastive(FineTuned):
     """SimCLR: pre-training tells two views of an example from those of all others.
 
     Every example of the meta-batch is moved at random in two ways, and the projected embedding of
@@ -86,12 +84,11 @@ class Contrastive(FastWeightLearner):
         loss: Loss = cross_entropy,
     ) -> None:
         super().__init__(
-            WithHead(encoder, max_way),
-            SGD(inner_lr),
-            adapted=("head.*",) if tune == "head" else ("*",),
-            num_inner_steps=num_test_steps,
+            encoder,
+            max_way,
+            inner_lr=inner_lr,
             num_test_steps=num_test_steps,
-            first_order=True,
+            tune=tune,
             batch_norm=batch_norm,
             strategy=strategy,
             chunk_size=chunk_size,
@@ -106,10 +103,6 @@ class Contrastive(FastWeightLearner):
         self.noise = noise
         assert isinstance(self.net, WithHead)
         self.net.head.requires_grad_(False)  # every task has a head of its own
-
-    def initialization(self, way: int) -> Params:
-        """The pre-trained parameters, with a new head of `way` columns."""
-        return with_new_head(super().initialization(way), way)
 
     def meta_loss(self, episodes: Episodes) -> Float[Tensor, ""]:
         """The contrastive loss of two views of all support and query examples of all tasks."""

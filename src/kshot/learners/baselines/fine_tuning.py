@@ -14,10 +14,53 @@ from kshot.learners.optimization.update_rules import SGD, Params
 from kshot.learners.task_map import Strategy
 from kshot.losses import Loss, cross_entropy
 
-__all__ = ["FineTuning", "with_new_head"]
+__all__ = ["FineTuned", "FineTuning"]
 
 
-class FineTuning(FastWeightLearner):
+class FineTuned(FastWeightLearner):
+    """A learner that pre-trains an encoder and takes gradient steps from there on each task.
+
+    Subclasses say what pre-training minimizes; `FineTuning` explains the arguments.
+    """
+
+    def __init__(
+        self,
+        encoder: nn.Module,
+        num_outputs: int,
+        *,
+        inner_lr: float = 0.01,
+        num_test_steps: int = 50,
+        tune: Literal["head", "all"] = "all",
+        batch_norm: BatchNormPolicy = "running",
+        strategy: Strategy = "auto",
+        chunk_size: int = 0,
+        loss: Loss = cross_entropy,
+    ) -> None:
+        super().__init__(
+            WithHead(encoder, num_outputs),
+            SGD(inner_lr),
+            adapted=("head.*",) if tune == "head" else ("*",),
+            num_inner_steps=num_test_steps,
+            num_test_steps=num_test_steps,
+            first_order=True,
+            batch_norm=batch_norm,
+            strategy=strategy,
+            chunk_size=chunk_size,
+            loss=loss,
+        )
+        self.num_outputs = num_outputs
+
+    def initialization(self, way: int) -> Params:
+        """The pre-trained parameters; in classification with a new head of `way` columns."""
+        params = super().initialization(way)
+        if self.loss.kind == "classification":
+            weight = params["head.weight"]
+            params["head.weight"] = weight.new_zeros(way, weight.shape[1])
+            params["head.bias"] = weight.new_zeros(way)
+        return params
+
+
+class FineTuning(FineTuned):
     """Joint pre-training and fine-tuning: the baseline that meta-learning has to beat.
 
     Pre-training sees all examples of all tasks as one supervised problem. In classification that is
@@ -52,38 +95,6 @@ class FineTuning(FastWeightLearner):
         The pre-training baseline of Model-Agnostic Meta-Learning for Fast Adaptation of Deep
         Networks. ICML 2017. https://arxiv.org/abs/1703.03400
     """
-
-    def __init__(
-        self,
-        encoder: nn.Module,
-        num_outputs: int,
-        *,
-        inner_lr: float = 0.01,
-        num_test_steps: int = 50,
-        tune: Literal["head", "all"] = "all",
-        batch_norm: BatchNormPolicy = "running",
-        strategy: Strategy = "auto",
-        chunk_size: int = 0,
-        loss: Loss = cross_entropy,
-    ) -> None:
-        super().__init__(
-            WithHead(encoder, num_outputs),
-            SGD(inner_lr),
-            adapted=("head.*",) if tune == "head" else ("*",),
-            num_inner_steps=num_test_steps,
-            num_test_steps=num_test_steps,
-            first_order=True,
-            batch_norm=batch_norm,
-            strategy=strategy,
-            chunk_size=chunk_size,
-            loss=loss,
-        )
-        self.num_outputs = num_outputs
-
-    def initialization(self, way: int) -> Params:
-        """The pre-trained parameters; in classification with a new head of `way` columns."""
-        params = super().initialization(way)
-        return with_new_head(params, way) if self.loss.kind == "classification" else params
 
     def meta_loss(self, episodes: Episodes) -> Float[Tensor, ""]:
         """The joint loss of all support and query examples of all tasks.
@@ -124,12 +135,3 @@ class FineTuning(FastWeightLearner):
                 f"num_outputs={largest + 1} or more, and train on the training split only."
             )
         return targets @ one_hot(classes, self.num_outputs, targets.dtype)
-
-
-def with_new_head(params: Params, way: int) -> Params:
-    """Parameters of a `WithHead` network, with a head of `way` columns that is zero."""
-    weight = params["head.weight"]
-    return params | {
-        "head.weight": weight.new_zeros(way, weight.shape[1]),
-        "head.bias": weight.new_zeros(way),
-    }
