@@ -16,13 +16,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call
-from torch.fx.experimental.proxy_tensor import make_fx
 
 from kshot import MAML, Episodes, Examples, evaluate
 from kshot.backbones.heads import WithHead
 from kshot.backbones.normalization import BatchNorm
 from kshot.episodes import leaves, map_tensors
 from kshot.losses import Loss, cross_entropy
+from kshot.training.compiled import CompiledMetaLoss
 
 __all__ = [
     "ADAPTATIONS",
@@ -157,24 +157,9 @@ def _compiled_learner(case: Case, net: nn.Module, episodes: Episodes) -> Step:
 
 
 def _compiled_gradient(case: Case, net: nn.Module, episodes: Episodes) -> Step:
-    """The whole meta-gradient traced to one graph, both derivatives in it, and that compiled."""
-    learner = _kshot(case, net, strategy="vmap")
-    params = {name: value.detach() for name, value in learner.named_parameters()}
-
-    def loss(params: dict[str, Tensor], episodes: Episodes) -> Tensor:
-        return functional_call(learner, params, (episodes,))
-
-    compiled: list[Callable[..., dict[str, Tensor]]] = []
-
-    def step() -> list[Tensor]:
-        if not compiled:  # within the first call, so that its time has the tracing too
-            graph = make_fx(torch.func.grad(loss))(params, episodes)
-            graph.graph.eliminate_dead_code()
-            graph.recompile()
-            compiled.append(torch.compile(graph))
-        return list(compiled[0](params, episodes).values())
-
-    return step
+    """As `kshot train --training.compile`: one graph with both derivatives in it."""
+    compiled = CompiledMetaLoss(_kshot(case, net))
+    return _backward(lambda: compiled(episodes).backward(), list(net.parameters()))
 
 
 def _peer(case: Case, net: nn.Module, episodes: Episodes, peer: str) -> Step:

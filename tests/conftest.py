@@ -7,6 +7,7 @@ from pathlib import Path
 
 import jaxtyping
 import pytest
+import torch
 from hypothesis import settings
 
 if os.environ.get("KSHOT_CHECK_TYPES", "1") != "0":
@@ -41,3 +42,9 @@ def unchecked_shapes() -> Iterator[None]:
     jaxtyping.config.update("jaxtyping_disable", True)
     yield
     jaxtyping.config.update("jaxtyping_disable", False)
+
+
+@pytest.fixture
+def uncompiled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """torch.compile gives back what it is given, which saves minutes."""
+    monkeypatch.setattr(torch, "compile", lambda graph: graph)

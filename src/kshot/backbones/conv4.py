@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from kshot.backbones.convolution import Conv2d
 from kshot.backbones.normalization import BatchNorm
 
 __all__ = ["Conv4"]
@@ -39,8 +40,10 @@ class Conv4(nn.Module):
         channels, height, width = input_shape
         self.strided = strided
         sizes = [channels] + [hidden] * 4
+        # Of the large maps between pooled blocks, patches would be nine times as large.
+        layer = Conv2d if strided else nn.Conv2d
         self.convolutions = nn.ModuleList(
-            nn.Conv2d(a, b, 3, stride=2 if strided else 1, padding=1) for a, b in pairwise(sizes)
+            layer(a, b, 3, stride=2 if strided else 1, padding=1) for a, b in pairwise(sizes)
         )
         self.norms = nn.ModuleList(BatchNorm(hidden) for _ in range(4))
         for _ in range(4):

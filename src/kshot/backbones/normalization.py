@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from kshot.backbones.convolution import being_traced
 from kshot.config import BatchNormPolicy
 from kshot.episodes import Inputs, concatenate_inputs, leaves, map_tensors
 
@@ -328,7 +329,7 @@ def _channels(values: Tensor, x: Tensor) -> Tensor:
 
 
 def _normalize_by_rows(x: Tensor, rows: Tensor | None, eps: float) -> Tensor:
-    if rows is None:
+    if rows is None and not being_traced():
         return F.batch_norm(x, None, None, training=True, eps=eps)
     mean, variance = _mean_and_variance(x, rows)
     return (x - _channels(mean, x)) * _channels((variance + eps).rsqrt(), x)
@@ -338,8 +339,8 @@ def _mean_and_variance(x: Tensor, rows: Tensor | None) -> tuple[Tensor, Tensor]:
     """Of each channel of x (n, channels, *space), over some of its rows; None: all."""
     dims = [0, *range(2, x.dim())]
     if rows is None:
-        variance, mean = torch.var_mean(x, dims, correction=0)
-        return mean, variance
+        mean = x.mean(dims)
+        return mean, (x - _channels(mean, x)).square().mean(dims)
     weight = rows.to(x.dtype).view(-1, *(1,) * (x.dim() - 1))
     count = weight.sum().clamp_min(1) * x[0, 0].numel()
     mean = (x * weight).sum(dims) / count

@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from kshot.backbones.convolution import being_traced
 from kshot.backbones.normalization import (
     apply_to_query,
     apply_to_support,
@@ -197,7 +198,8 @@ class FastWeightLearner(MetaLearner[FastWeights]):
     def _choose(self, inputs: Inputs) -> Literal["vmap", "loop"]:
         """The strategy for tasks of some inputs (tasks, n, *shape)."""
         tensors = leaves(inputs)
-        if tensors[0].device.type != "cpu" or not len(tensors[0]) or torch.compiler.is_compiling():
+        compiled = being_traced() or torch.compiler.is_compiling()
+        if compiled or tensors[0].device.type != "cpu" or not len(tensors[0]):
             return "vmap"
         shapes = tuple(leaf.shape[1:] for leaf in tensors)
         if shapes not in self._flops:

@@ -1,0 +1,63 @@
+import copy
+
+import pytest
+import torch
+
+from kshot.backbones.conv4 import Conv4
+from kshot.backbones.mlp import MLP
+from kshot.config import EpisodeConfig, TrainingConfig
+from kshot.data.sources.sinusoid import sinusoid
+from kshot.learners.metric.prototypical import ProtoNet
+from kshot.learners.optimization.maml import MAML
+from kshot.losses import mean_squared_error
+from kshot.training.compiled import CompiledMetaLoss
+from kshot.training.trainer import meta_train
+
+COMPILED = TrainingConfig(
+    iterations=3, meta_batch_size=4, device="cpu", precision="float64", compile=True
+)
+
+
+def waves(shot=5):
+    return sinusoid().sampler("train", EpisodeConfig(way=1, shot=shot, query_shot=5), seed=0)
+
+
+def maml():
+    torch.manual_seed(0)
+    net = torch.nn.Sequential(MLP((1,), widths=(8,)), torch.nn.Linear(8, 1))
+    return MAML(net, inner_lr=0.01, loss=mean_squared_error)
+
+
+@pytest.mark.parametrize("micro_batch_size", [0, 2])
+def test_training_by_the_compiled_gradient_is_the_same(micro_batch_size):
+    config = {**vars(COMPILED), "micro_batch_size": micro_batch_size}
+    eager, compiled = maml(), maml()
+    meta_train(eager, waves(), TrainingConfig(**{**config, "compile": False}), quiet=True)
+    meta_train(compiled, waves(), TrainingConfig(**config), quiet=True)
+    for name, value in eager.state_dict().items():
+        torch.testing.assert_close(compiled.state_dict()[name], value, rtol=1e-10, atol=1e-12)
+        assert not value.equal(maml().state_dict()[name])
+
+
+def test_what_moves_its_buffers_is_refused_before_anything_is_trained(sampler):
+    learner = ProtoNet(Conv4((1, 16, 16), hidden=4), batch_norm="running")
+    before = copy.deepcopy(dict(learner.named_parameters()))
+    with pytest.raises(ValueError, match=r"ProtoNet moves encoder\.norms\.0\.running_mean, "):
+        meta_train(learner, sampler, COMPILED, quiet=True)
+    assert all(map(torch.equal, learner.parameters(), before.values()))
+
+
+def test_each_shape_of_episodes_has_a_graph_of_its_own(uncompiled):
+    loss = CompiledMetaLoss(maml())
+    for shot in (5, 3, 5):
+        episodes = waves(shot).sample([0, 1])
+        torch.testing.assert_close(loss(episodes), loss.learner(episodes))
+    assert len(loss._gradients) == 2
+
+
+def test_frozen_parameters_stay(uncompiled):
+    learner = maml()
+    learner.net[0].requires_grad_(False)
+    loss = CompiledMetaLoss(learner)
+    loss(waves().sample([0])).backward()
+    assert [p.grad is None for p in learner.parameters()] == [True, True, False, False]
