@@ -1,6 +1,6 @@
 """Episodes: what every stage exchanges, a batch of tasks each with a support and a query set."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 import torch
@@ -96,6 +96,12 @@ def leaves(tree: Any) -> list[Tensor]:
     found: list[Tensor] = []
     map_tensors(found.append, tree)
     return found
+
+
+def with_leaves(tree: Any, tensors: Iterable[Tensor]) -> Any:
+    """The same tree with other tensors, in the order of `leaves`."""
+    place = iter(tensors)
+    return map_tensors(lambda _: next(place), tree)
 
 
 def one_hot(

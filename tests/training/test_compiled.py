@@ -61,3 +61,17 @@ def test_frozen_parameters_stay(uncompiled):
     loss = CompiledMetaLoss(learner)
     loss(waves().sample([0])).backward()
     assert [p.grad is None for p in learner.parameters()] == [True, True, False, False]
+
+
+def test_it_is_differentiated_once(uncompiled):
+    learner = maml()
+    loss = CompiledMetaLoss(learner)(waves().sample([0]))
+    with pytest.raises(RuntimeError, match="can be differentiated once"):
+        torch.autograd.grad(loss, list(learner.parameters()), create_graph=True)
+
+
+def test_gradient_checkpointing_is_refused(uncompiled):
+    learner = maml()
+    learner.gradient_checkpointing = True
+    with pytest.raises(ValueError, match="MAML cannot be traced to one graph"):
+        CompiledMetaLoss(learner)(waves().sample([0]))

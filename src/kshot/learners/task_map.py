@@ -9,7 +9,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from kshot.backbones.normalization import stored_statistics
-from kshot.episodes import Inputs, leaves, map_tensors
+from kshot.episodes import Inputs, leaves, map_tensors, with_leaves
 
 __all__ = ["Strategy", "choose_strategy", "forward_flops", "map_tasks"]
 
@@ -48,8 +48,7 @@ def map_tasks(
         return map_tensors(lambda *each: torch.stack(each), *results)
 
     def function_of_leaves(*task_tensors: Tensor) -> Any:
-        place = iter(task_tensors)
-        return function(*map_tensors(lambda _: next(place), trees))
+        return function(*with_leaves(trees, task_tensors))
 
     mapped = torch.func.vmap(function_of_leaves, chunk_size=chunk_size, randomness="different")
     # The CPU's fused attention has no batching rule: it would run task by task, with a warning.

@@ -64,10 +64,12 @@ class CompiledMetaLoss(nn.Module):
         with torch.random.fork_rng():
             try:
                 graph = make_fx(torch.func.grad_and_value(loss))(params, episodes)
-            except RuntimeError as error:  # what a traced tensor answers to int(), bool(), item()
+            except RuntimeError as error:
+                reason = str(error).partition("\n")[0]
                 raise ValueError(
-                    f"{type(self.learner).__name__} cannot be traced to one graph, mostly because "
-                    "it decides by the values of tensors. Train it without compile."
+                    f"{type(self.learner).__name__} cannot be traced to one graph. Train it "
+                    "without compile. Usual reasons are that it decides by the values of tensors, "
+                    f"or gradient checkpointing. PyTorch says: {reason}"
                 ) from error
         # Tracing leaves what is computed for nothing, such as the counting of operations.
         graph.graph.eliminate_dead_code()
@@ -99,6 +101,7 @@ class _Known(torch.autograd.Function):
         return loss
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        if torch.is_grad_enabled():  # create_graph=True
+            raise RuntimeError("A compiled meta-loss can be differentiated once.")
         return None, None, None, *(grad * grads[0] for grad in ctx.saved_tensors)

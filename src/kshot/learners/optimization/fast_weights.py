@@ -5,6 +5,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from fnmatch import fnmatchcase
+from functools import partial
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -23,8 +24,9 @@ from kshot.backbones.normalization import (
 from kshot.config import BatchNormPolicy
 from kshot.episodes import Examples, Inputs, leaves, map_tensors
 from kshot.learner import MetaLearner
-from kshot.learners.optimization.inner_loop import inner_loop
-from kshot.learners.optimization.update_rules import Params, UpdateRule
+from kshot.learners.optimization.inner_loop import inner_loop, inner_step
+from kshot.learners.optimization.recomputation import recomputed
+from kshot.learners.optimization.update_rules import Params, RuleState, UpdateRule
 from kshot.learners.task_map import Strategy, choose_strategy, forward_flops, map_tasks
 from kshot.losses import Loss, counted_rows, mask_absent
 
@@ -71,6 +73,8 @@ class FastWeightLearner(MetaLearner[FastWeights]):
         batch_norm: where BatchNorm statistics come from.
         strategy: compute tasks by vmap or in a loop.
         chunk_size: tasks vectorized at once; 0 means all.
+        gradient_checkpointing: compute each step again in the backward pass instead of keeping its
+            intermediate results: memory for one step, and time for two forward passes.
         loss: loss of a task, inner and outer.
     """
 
@@ -88,6 +92,7 @@ class FastWeightLearner(MetaLearner[FastWeights]):
         batch_norm: BatchNormPolicy,
         strategy: Strategy,
         chunk_size: int,
+        gradient_checkpointing: bool = False,
         loss: Loss,
     ) -> None:
         net = split_affine(net) if first_order else exact_network(net)
@@ -102,6 +107,7 @@ class FastWeightLearner(MetaLearner[FastWeights]):
         self._first_order = first_order
         self.strategy: Strategy = strategy
         self.chunk_size = chunk_size
+        self.gradient_checkpointing = gradient_checkpointing
         self._flops: dict[tuple[torch.Size, ...], int] = {}  # of one task, by the inputs' shapes
 
     def initialization(self, way: int) -> Params:
@@ -120,17 +126,46 @@ class FastWeightLearner(MetaLearner[FastWeights]):
     def adapt(self, support: Examples) -> FastWeights:
         """Take the inner steps on each task's support set."""
         present = present_columns(support, self.loss)
-
-        def adapt_one_task(support: Examples, present: Tensor) -> Params:
-            return deque(self.trajectory(start, support, present), maxlen=1).pop()
-
         with parameters_exchanged():
             start = self.initialization(support.targets.shape[-1])
-            params = self.map_tasks(adapt_one_task, support.inputs, support, present)
+            adapted = self._recomputed if self.gradient_checkpointing else self._remembered
+            params = adapted(start, support, present)
         kept = reads_support(self.policy)
         return FastWeights(
             params, present, support.inputs if kept else None, support.mask if kept else None
         )
+
+    def _remembered(self, start: Params, support: Examples, present: Tensor) -> Params:
+        """The parameters after the last step, all steps kept for the backward pass."""
+
+        def adapt_one_task(support: Examples, present: Tensor) -> Params:
+            return deque(self.trajectory(start, support, present), maxlen=1).pop()
+
+        return self.map_tasks(adapt_one_task, support.inputs, support, present)
+
+    def _recomputed(self, start: Params, support: Examples, present: Tensor) -> Params:
+        """The same, each step computed again in the backward pass."""
+
+        def begin(present: Tensor) -> tuple[Params, RuleState]:
+            return start, self.rule.init(start)
+
+        def take(
+            step: int, start: Params, params: Params, state: RuleState, support: Examples
+        ) -> tuple[Params, RuleState]:
+            def one_task(
+                params: Params, state: RuleState, support: Examples, present: Tensor
+            ) -> tuple[Params, RuleState]:
+                loss = partial(self._inner_loss, start, support, present, step=step)
+                return inner_step(loss, params, self.rule, state, first_order=self.first_order)
+
+            with parameters_exchanged():
+                return self.map_tasks(one_task, support.inputs, params, state, support, present)
+
+        params, state = self.map_tasks(begin, support.inputs, present)
+        for step in range(self._num_steps):
+            step_taken = partial(take, step)
+            params, state = recomputed(step_taken, self.parameters(), start, params, state, support)
+        return params
 
     def predict(
         self, state: FastWeights, inputs: Inputs, mask: Bool[Tensor, "tasks m"] | None = None
@@ -153,17 +188,28 @@ class FastWeightLearner(MetaLearner[FastWeights]):
         self, start: Params, support: Examples, present: Bool[Tensor, " way"]
     ) -> Iterator[Params]:
         """What one task's network has in place of its own tensors, after 0, 1, ... steps."""
-        num_steps = self.num_inner_steps if self.training else self.num_test_steps or 0
-        batch_size = self.inner_batch_size if self.training else self.test_batch_size
-
-        def loss(params: Params, step: int) -> Tensor:
-            examples = _minibatch(support, step, batch_size, self.loss.kind)
-            regularization = self.regularization(params, start)
-            return self.support_loss(params | self.beside(step), examples, present) + regularization
-
-        steps = inner_loop(loss, start, self.rule, num_steps, first_order=self.first_order)
+        loss = partial(self._inner_loss, start, support, present)
+        steps = inner_loop(loss, start, self.rule, self._num_steps, first_order=self.first_order)
         for step, params in enumerate(steps):
             yield params | self.beside(step)
+
+    @property
+    def _num_steps(self) -> int:
+        return self.num_inner_steps if self.training else self.num_test_steps or 0
+
+    def _inner_loss(
+        self,
+        start: Params,
+        support: Examples,
+        present: Bool[Tensor, " way"],
+        params: Params,
+        step: int,
+    ) -> Float[Tensor, ""]:
+        """What a step of one task minimizes, having begun at `start`."""
+        batch_size = self.inner_batch_size if self.training else self.test_batch_size
+        examples = _minibatch(support, step, batch_size, self.loss.kind)
+        loss = self.support_loss(params | self.beside(step), examples, present)
+        return loss + self.regularization(params, start)
 
     def support_loss(
         self, params: Params, examples: Examples, present: Bool[Tensor, " way"]

@@ -7,9 +7,9 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from kshot.learners.optimization.update_rules import Params, UpdateRule
+from kshot.learners.optimization.update_rules import Params, RuleState, UpdateRule
 
-__all__ = ["inner_loop"]
+__all__ = ["inner_loop", "inner_step"]
 
 
 def inner_loop(
@@ -52,14 +52,26 @@ def inner_loop(
         def loss_at_step(params: Params, step: int = step) -> Tensor:
             return loss(params, step)
 
-        gradient = torch.func.grad_and_value(loss_at_step)
-        if first_order:
-            # grad computes under no_grad as usual, but leaves nothing for an outer backward.
-            with torch.no_grad():
-                grads, value = gradient(params)
-        else:
-            # Fused attention kernels have no second derivative.
-            with sdpa_kernel(SDPBackend.MATH):
-                grads, value = gradient(params)
-        params, state = rule.step(params, grads, state, loss=value)
+        params, state = inner_step(loss_at_step, params, rule, state, first_order=first_order)
         yield params
+
+
+def inner_step(
+    loss: Callable[[Params], Float[Tensor, ""]],
+    params: Params,
+    rule: UpdateRule,
+    state: RuleState,
+    *,
+    first_order: bool = False,
+) -> tuple[Params, RuleState]:
+    """One step of the inner loop: the parameters and the rule's state after it."""
+    gradient = torch.func.grad_and_value(loss)
+    if first_order:
+        # grad computes under no_grad as usual, but leaves nothing for an outer backward.
+        with torch.no_grad():
+            grads, value = gradient(params)
+    else:
+        # Fused attention kernels have no second derivative.
+        with sdpa_kernel(SDPBackend.MATH):
+            grads, value = gradient(params)
+    return rule.step(params, grads, state, loss=value)

@@ -39,6 +39,8 @@ class MAML(FastWeightLearner):
             transductive: queries share them. "running" reads the averages a network came with.
         strategy: compute tasks by vmap or in a loop; "auto" chooses by size.
         chunk_size: tasks vectorized at once, which bounds memory; 0 means all.
+        gradient_checkpointing: compute each inner step again in the backward pass instead of
+            keeping its intermediate results, which bounds memory in long unrolls.
         inner_optimizer: update rule of the inner steps, with the rate `inner_lr`.
         rule: another update rule, instead of `inner_optimizer`; its parameters are meta-learned.
         loss: loss of a task, inner and outer.
@@ -75,6 +77,7 @@ class MAML(FastWeightLearner):
         batch_norm: BatchNormPolicy = "batch",
         strategy: Strategy = "auto",
         chunk_size: int = 0,
+        gradient_checkpointing: bool = False,
         inner_optimizer: Literal["sgd", "momentum", "adam"] = "sgd",
         rule: UpdateRule | None = None,
         loss: Loss = cross_entropy,
@@ -89,5 +92,6 @@ class MAML(FastWeightLearner):
             batch_norm=batch_norm,
             strategy=strategy,
             chunk_size=chunk_size,
+            gradient_checkpointing=gradient_checkpointing,
             loss=loss,
         )

@@ -33,6 +33,8 @@ class MetaSGD(FastWeightLearner):
         batch_norm: where BatchNorm statistics come from.
         strategy: compute tasks by vmap or in a loop; "auto" chooses by size.
         chunk_size: tasks vectorized at once, which bounds memory; 0 means all.
+        gradient_checkpointing: compute each inner step again in the backward pass instead of
+            keeping its intermediate results, which bounds memory in long unrolls.
         loss: loss of a task, inner and outer.
 
     Example:
@@ -60,6 +62,7 @@ class MetaSGD(FastWeightLearner):
         batch_norm: BatchNormPolicy = "batch",
         strategy: Strategy = "auto",
         chunk_size: int = 0,
+        gradient_checkpointing: bool = False,
         loss: Loss = cross_entropy,
     ) -> None:
         super().__init__(
@@ -72,5 +75,6 @@ class MetaSGD(FastWeightLearner):
             batch_norm=batch_norm,
             strategy=strategy,
             chunk_size=chunk_size,
+            gradient_checkpointing=gradient_checkpointing,
             loss=loss,
         )

@@ -1,0 +1,91 @@
+"""Memory for time: a differentiable function whose inner results are computed twice, not kept."""
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from kshot.episodes import leaves, map_tensors, with_leaves
+
+__all__ = ["recomputed"]
+
+
+def recomputed(function: Callable[..., Any], parameters: Iterable[Tensor], *trees: Any) -> Any:
+    """What a function returns, remembering nothing but its arguments for the backward pass.
+
+    The backward pass calls the function again, with the random numbers and the autocast of the
+    first time. Unlike `torch.utils.checkpoint`, it serves functions that use `torch.func`.
+
+    Args:
+        function: takes the trees and returns a nested tuple or dictionary of tensors.
+        parameters: other tensors that the function reads and that gradients are taken of.
+        trees: nested tuples and dictionaries of tensors; None stays None.
+
+    Raises:
+        RuntimeError: when it is differentiated twice, or within `torch.func` transformations.
+
+    Example:
+        >>> x = torch.tensor(2.0, requires_grad=True)
+        >>> recomputed(lambda x: x.sin().exp(), (), x).backward()
+        >>> x.grad.item() == (x.sin().exp() * x.cos()).item()
+        True
+    """
+    call = _Call(function, trees, [each for each in parameters if each.requires_grad])
+    outputs = _Recomputed.apply(call, *leaves(trees), *call.parameters)
+    return with_leaves(call.result, outputs)
+
+
+class _Call:
+    """A function call that can be made again."""
+
+    def __init__(
+        self, function: Callable[..., Any], trees: tuple[Any, ...], parameters: list[Tensor]
+    ) -> None:
+        self.function, self.parameters = function, parameters
+        self.trees = map_tensors(lambda tensor: tensor.detach(), trees)
+        self.random = torch.get_rng_state()
+        device = next((tensor.device for tensor in leaves(trees)), torch.device("cpu"))
+        self.devices = [device] if device.type == "cuda" else []
+        self.random_cuda = torch.cuda.get_rng_state(device) if self.devices else None
+        self.autocast = {
+            "device_type": device.type,
+            "dtype": torch.get_autocast_dtype(device.type),
+            "enabled": torch.is_autocast_enabled(device.type),
+        }
+        self.result: Any = None
+
+    def again(self, tensors: list[Tensor]) -> list[Tensor]:
+        """The tensors it returns for other arguments, with the same random numbers."""
+        with torch.random.fork_rng(self.devices), torch.autocast(**self.autocast):
+            torch.set_rng_state(self.random)
+            if self.random_cuda is not None:
+                torch.cuda.set_rng_state(self.random_cuda, self.devices[0])
+            return leaves(self.function(*with_leaves(self.trees, tensors)))
+
+
+class _Recomputed(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, call: _Call, *tensors: Tensor) -> tuple[Tensor, ...]:
+        ctx.call = call
+        call.result = call.function(*call.trees)
+        return tuple(leaves(call.result))
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        if torch.is_grad_enabled():  # create_graph=True
+            raise RuntimeError(
+                "What is recomputed can be differentiated once. Set gradient_checkpointing=False "
+                "for higher derivatives of the meta-loss."
+            )
+        call, needed = ctx.call, ctx.needs_input_grad[1:]
+        given = [tensor.detach() for tensor in leaves(call.trees)]
+        for tensor, need in zip(given, needed, strict=False):
+            tensor.requires_grad_(need)
+        with torch.enable_grad():
+            outputs = call.again(given)
+        wanted = [x for x, need in zip((*given, *call.parameters), needed, strict=True) if need]
+        used = [(y, grad) for y, grad in zip(outputs, grads, strict=True) if y.requires_grad]
+        values, slopes = zip(*used, strict=True)
+        found = iter(torch.autograd.grad(values, wanted, slopes, allow_unused=True))
+        return None, *(next(found) if need else None for need in needed)
