@@ -1,7 +1,7 @@
 import numpy as np
 import torch
 
-from kshot.plots import plot_adaptation, plot_episode, plot_learning_curve
+from kshot.plots import plot_adaptation, plot_episode, plot_learning_curve, plot_steps
 
 
 def texts(figure) -> list[str]:
@@ -42,3 +42,13 @@ def test_an_adaptation_has_a_panel_for_each_learner():
     assert {"before", "after 1 step", "after 10 steps"} <= {
         line.get_label() for axis in figure.axes for line in axis.get_lines()
     }
+
+
+def test_steps_are_drawn_by_the_median_and_the_range_of_seeds():
+    figure = plot_steps({"maml": {2: [1.0, 4.0, 2.0], 1: [8.0]}, "b": {1: [3.0]}}, metric="error")
+    (axis,) = figure.axes
+    assert [list(line.get_data()[1]) for line in axis.lines] == [[8.0, 2.0], [3.0]]
+    assert list(axis.lines[0].get_data()[0]) == [1, 2]
+    band = axis.collections[0].get_paths()[0].vertices
+    assert set(band[band[:, 0] == 2][:, 1]) == {1.0, 4.0}
+    assert {"maml", "b", "error"} <= set(texts(figure))

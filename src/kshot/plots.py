@@ -15,9 +15,19 @@ __all__ = [
     "plot_episode",
     "plot_learning_curve",
     "plot_similarity",
+    "plot_steps",
 ]
 
 INK, RIGHT, WRONG, SOFT = "#222222", "#1b6ca8", "#c8553d", "#9a9a9a"
+# Lines that stay apart in grey: color, dash, marker.
+LINES = [
+    (RIGHT, "-", "o"),
+    (WRONG, "--", "s"),
+    (INK, ":", "^"),
+    (SOFT, "-.", "D"),
+    (RIGHT, ":", "v"),
+    (WRONG, "-", "x"),
+]
 
 
 def plot_episode(
@@ -187,9 +197,8 @@ def plot_similarity(similarities: Mapping[str, Mapping[str, MeanInterval]]) -> F
     figure = Figure(figsize=(6.8, 3.4), layout="constrained")
     axis = figure.subplots()
     layers = list(dict.fromkeys(layer for one in similarities.values() for layer in one))
-    styles = [(RIGHT, "-", "o"), (WRONG, "--", "s"), (INK, ":", "^"), (SOFT, "-.", "D")]
     for number, (name, one) in enumerate(similarities.items()):
-        color, style, marker = styles[number % len(styles)]
+        color, style, marker = LINES[number % len(LINES)]
         axis.errorbar(
             [layers.index(layer) for layer in one],
             [mean for mean, _, _ in one.values()],
@@ -205,6 +214,32 @@ def plot_similarity(similarities: Mapping[str, Mapping[str, MeanInterval]]) -> F
     axis.set_ylabel("linear CKA, before and after")
     axis.set_xlabel("layer; 95 % interval over episodes")
     axis.legend(fontsize=8, frameon=False, loc="lower left")
+    axis.spines[["top", "right"]].set_visible(False)
+    axis.grid(axis="y", alpha=0.25)
+    return figure
+
+
+def plot_steps(scores: Mapping[str, Mapping[int, Sequence[float]]], *, metric: str) -> Figure:
+    """What inner steps at test bring, one line a learner: the median over its training seeds.
+
+    Args:
+        scores: for each learner, for each number of steps, the score of each seed.
+        metric: what the scores are, with its unit; drawn on a logarithmic scale.
+    """
+    figure = Figure(figsize=(6.4, 3.8), layout="constrained")
+    axis = figure.subplots()
+    for number, (name, one) in enumerate(scores.items()):
+        color, style, marker = LINES[number % len(LINES)]
+        steps = sorted(one)
+        lowest, median, highest = np.array([np.quantile(one[k], (0, 0.5, 1)) for k in steps]).T
+        axis.fill_between(steps, lowest, highest, color=color, alpha=0.15, linewidth=0)
+        axis.plot(
+            steps, median, color=color, linestyle=style, marker=marker, markersize=4, label=name
+        )
+    axis.set_yscale("log")
+    axis.set_xlabel("inner steps at test; band: all training seeds")
+    axis.set_ylabel(metric)
+    axis.legend(fontsize=8, frameon=False)
     axis.spines[["top", "right"]].set_visible(False)
     axis.grid(axis="y", alpha=0.25)
     return figure

@@ -14,40 +14,62 @@ Make = Callable[..., Any]
 
 # They move buffers; fine-tuning reads class numbers to check them.
 REFUSED = {("maml_plus_plus", None), ("protonet", "running"), ("fine_tuning", None)}
+# Where no example's output depends on another's, they embed the examples that there are.
+REFUSED_MASKED = {("contrastive", None), ("protonet", None), ("anil", None), ("r2d2", None)}
 
 
+@pytest.mark.parametrize("masked", [False, True])
 @pytest.mark.parametrize(
     ("name", "backbone", "policy"),
     [
         *((name, "mlp", None) for name in LEARNERS),
         *(("maml", "conv4_strided", policy) for policy in ("batch", "running", "support")),
         ("protonet", "conv4_strided", "running"),
+        ("protonet", "conv4_strided", "batch"),
     ],
 )
 def test_the_graph_gives_the_same_loss_and_gradient(
     name: str,
     backbone: str,
     policy: str | None,
+    masked: bool,
     make_learner: Make,
     make_episodes: Make,
+    padded: Make,
     uncompiled: None,
 ):
     learner = make_learner(name, backbone, **({"batch_norm": policy} if policy else {})).train()
-    learner, episodes = double_copy(learner, make_episodes(backbone))
+    pad = padded if masked else lambda episodes: episodes
+    learner, episodes = double_copy(learner, pad(make_episodes(backbone)))
     compiled = CompiledMetaLoss(learner)
     parameters = trainable(learner)
     if not parameters:
         pytest.skip("it has nothing to train")
-    if (name, policy) in REFUSED:
+    if (name, policy) in (REFUSED | REFUSED_MASKED if masked else REFUSED):
         with pytest.raises(ValueError, match=r"while it trains|cannot be traced"):
             compiled(episodes)
         return
-    _, others = double_copy(learner, make_episodes(backbone, seed=1))
+    _, others = double_copy(learner, pad(make_episodes(backbone, seed=1)))
     for each in (episodes, others):  # the second are computed by the graph of the first
         losses = [
             seeded(0, lambda loss=loss, each=each: loss(each)) for loss in (learner, compiled)
         ]
         torch.testing.assert_close(*losses)
-        torch.testing.assert_close(
-            *(torch.autograd.grad(loss, parameters, materialize_grads=True) for loss in losses)
-        )
+        grads = [torch.autograd.grad(loss, parameters, allow_unused=True) for loss in losses]
+        torch.testing.assert_close(*grads)
+
+
+@pytest.mark.parametrize("name", ["protonet", "r2d2", "maml"])
+def test_under_autocast_it_is_the_same(
+    name: str, make_learner: Make, make_episodes: Make, uncompiled: None
+):
+    learner = make_learner(name, "mlp").train().float()
+    episodes = make_episodes("mlp").to("cpu", torch.float32)
+    compiled = CompiledMetaLoss(learner)
+    results = []
+    for loss in (learner, compiled):
+        with torch.autocast("cpu", torch.bfloat16):
+            value = loss(episodes)
+        results.append((value, *torch.autograd.grad(value, trainable(learner), allow_unused=True)))
+    torch.testing.assert_close(*results, rtol=1e-5, atol=1e-6)
+    assert abs(results[0][0] - learner(episodes)) > 1e-6, "bfloat16 was used"

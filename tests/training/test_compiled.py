@@ -4,9 +4,11 @@ import pytest
 import torch
 
 from kshot.backbones.conv4 import Conv4
+from kshot.backbones.heads import WithHead
 from kshot.backbones.mlp import MLP
 from kshot.config import EpisodeConfig, TrainingConfig
 from kshot.data.sources.sinusoid import sinusoid
+from kshot.episodes import Episodes, Examples
 from kshot.learners.metric.prototypical import ProtoNet
 from kshot.learners.optimization.maml import MAML
 from kshot.losses import mean_squared_error
@@ -41,10 +43,10 @@ def test_training_by_the_compiled_gradient_is_the_same(micro_batch_size):
 
 def test_what_moves_its_buffers_is_refused_before_anything_is_trained(sampler):
     learner = ProtoNet(Conv4((1, 16, 16), hidden=4), batch_norm="running")
-    before = copy.deepcopy(dict(learner.named_parameters()))
+    before = copy.deepcopy(learner.state_dict())
     with pytest.raises(ValueError, match=r"ProtoNet moves encoder\.norms\.0\.running_mean, "):
         meta_train(learner, sampler, COMPILED, quiet=True)
-    assert all(map(torch.equal, learner.parameters(), before.values()))
+    assert all(map(torch.equal, learner.state_dict().values(), before.values()))
 
 
 def test_each_shape_of_episodes_has_a_graph_of_its_own(uncompiled):
@@ -75,3 +77,59 @@ def test_gradient_checkpointing_is_refused(uncompiled):
     learner.gradient_checkpointing = True
     with pytest.raises(ValueError, match="MAML cannot be traced to one graph"):
         CompiledMetaLoss(learner)(waves().sample([0]))
+
+
+def test_what_the_loss_does_not_read_is_left_alone(uncompiled):
+    learner = maml()
+    learner.unread = torch.nn.Parameter(torch.ones(2))
+    CompiledMetaLoss(learner)(waves().sample([0])).backward()
+    assert learner.unread.grad is None
+
+
+def test_shapes_that_values_decide_are_refused(uncompiled):
+    class Counting(MAML):
+        def meta_loss(self, episodes):
+            return super().meta_loss(episodes) / len(
+                episodes.query.targets[episodes.query.targets > 0]
+            )
+
+    learner = Counting(torch.nn.Linear(1, 1), loss=mean_squared_error)
+    with pytest.raises(ValueError, match="shape depends on values"):
+        CompiledMetaLoss(learner)(waves().sample([0]))
+
+
+def test_many_shapes_are_warned_of(uncompiled):
+    loss = CompiledMetaLoss(maml())
+    with pytest.warns(UserWarning, match="8 graphs were compiled"):
+        for shot in range(1, 9):
+            loss(waves(shot).sample([0]))
+
+
+def test_random_numbers_go_on(uncompiled):
+    class Noisy(MAML):
+        def meta_loss(self, episodes):
+            return super().meta_loss(episodes) * torch.rand(())
+
+    learner = Noisy(torch.nn.Linear(1, 1), loss=mean_squared_error)
+    episodes, found = waves().sample([0]), []
+    for loss in (learner, CompiledMetaLoss(learner)):
+        torch.manual_seed(0)
+        found.append([loss(episodes).item() for _ in range(3)])
+    assert found[0] == pytest.approx(found[1])
+    assert len(set(found[1])) == 3
+
+
+def test_patches_compile():
+    torch.manual_seed(0)
+    net = WithHead(Conv4((1, 16, 16), hidden=4, strided=True), 3)
+    learner = MAML(net, inner_lr=0.1).double()
+    inputs = torch.randn(2, 3, 1, 16, 16, dtype=torch.float64)
+    examples = Examples(inputs, torch.eye(3, dtype=torch.float64).expand(2, -1, -1))
+    episodes = Episodes(examples, Examples(inputs.flip(0), examples.targets))
+    losses = [learner(episodes), CompiledMetaLoss(learner)(episodes)]
+    torch.testing.assert_close(*losses)
+    torch.testing.assert_close(
+        *(torch.autograd.grad(loss, list(learner.parameters())) for loss in losses),
+        rtol=1e-9,
+        atol=1e-12,
+    )

@@ -18,16 +18,30 @@ __all__ = ["Conv2d", "being_traced", "fold_patches", "unfold_patches"]
 
 
 class Conv2d(nn.Conv2d):
-    """A convolution with square kernel and equal zero padding, as patches while being traced."""
+    """A convolution, as a product of patches and weights while being traced.
+
+    Args:
+        in_channels: channels of the input.
+        out_channels: channels of the output.
+        size: height and width of the kernel.
+        stride: pixels from one patch to the next, in both directions.
+        padding: zeros around the picture.
+    """
+
+    def __init__(
+        self, in_channels: int, out_channels: int, size: int, *, stride: int = 1, padding: int = 0
+    ) -> None:
+        super().__init__(in_channels, out_channels, size, stride=stride, padding=padding)
+        self.geometry = (size, stride, padding)
 
     def forward(self, x: Float[Tensor, "n channels height width"]) -> Float[Tensor, "n out h w"]:
         """The convolved pictures."""
         if not being_traced():
             return super().forward(x)
-        size, stride, padding = self.kernel_size[0], self.stride[0], int(self.padding[0])
-        patches = unfold_patches(x.movedim(-3, -1), size, stride, padding)
-        y = patches @ self.weight.movedim(1, -1).flatten(1).t()
-        return (y if self.bias is None else y + self.bias).movedim(-1, -3)
+        assert self.bias is not None
+        patches = unfold_patches(x.movedim(-3, -1), *self.geometry)
+        y = patches @ self.weight.movedim(1, -1).flatten(1).t() + self.bias
+        return y.movedim(-1, -3)
 
 
 def being_traced() -> bool:

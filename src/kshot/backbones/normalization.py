@@ -1,8 +1,9 @@
 """Normalization that is exact under vmap and says which examples its statistics come from.
 
 Fused affine normalization has silently wrong second-order gradients under `torch.func.vmap`
-(docs/vmap.md), so every layer here normalizes first and scales and shifts by hand. `BatchNorm`
-takes its statistics from what the surrounding code says: its running averages, or a set of rows.
+(docs/vmap.md), so there every layer here normalizes first, and scales and shifts by hand.
+`BatchNorm` takes its statistics from what the surrounding code says: its running averages, or a
+set of rows.
 """
 
 import contextlib
@@ -98,9 +99,10 @@ class BatchNorm(nn.Module):
         recorded = _RECORD.get()
         if recorded is not None:
             recorded[self] = _mean_and_variance(x.detach(), rows)
-        return _normalize_by_rows(x, rows, self.eps) * _channels(self.weight, x) + _channels(
-            self.bias, x
-        )
+        if rows is None and _one_task_at_a_time():  # then the fused kernel is exact, and faster
+            return F.batch_norm(x, None, None, self.weight, self.bias, training=True, eps=self.eps)
+        normalized = _normalize_by_rows(x, rows, self.eps)
+        return normalized * _channels(self.weight, x) + _channels(self.bias, x)
 
 
 class SplitAffine(nn.Module):
@@ -314,6 +316,16 @@ _SOURCE: contextvars.ContextVar[_Source | Tensor | None] = contextvars.ContextVa
 )
 _RECORD: contextvars.ContextVar[dict[nn.Module, tuple[Tensor, Tensor]] | None]
 _RECORD = contextvars.ContextVar("batch_norm_record", default=None)
+
+
+def _one_task_at_a_time() -> bool:
+    """Whether nothing vectorizes the operations of this moment; False where that is not known."""
+    functorch: Any = getattr(torch._C, "_functorch", None)  # torch.func does not tell
+    known = hasattr(functorch, "get_interpreter_stack")
+    if not known or torch.compiler.is_compiling() or being_traced():
+        return False
+    transforms = functorch.get_interpreter_stack() or ()
+    return all(each.key() != functorch.TransformType.Vmap for each in transforms)
 
 
 def _rows(inputs: Inputs, mask: Tensor | None) -> Tensor:

@@ -1,20 +1,20 @@
 """The meta-gradient of a learner as one compiled graph."""
 
+import warnings
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.func import functional_call
+from torch.fx import GraphModule
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from kshot.episodes import Episodes, map_tensors
 from kshot.learner import MetaLearner
 
 __all__ = ["CompiledMetaLoss"]
-
-Gradient = Callable[[dict[str, Tensor], Episodes], tuple[dict[str, Tensor], Tensor]]
 
 
 class CompiledMetaLoss(nn.Module):
@@ -25,13 +25,14 @@ class CompiledMetaLoss(nn.Module):
     episodes of a new shape takes a minute or so. The loss can be differentiated once.
 
     Args:
-        learner: a learner that leaves its buffers alone while it trains.
+        learner: a learner whose meta-loss is a function of its parameters and of the episodes;
+            what else it reads (rates, modes, buffers) stays as it is at the first call.
     """
 
     def __init__(self, learner: MetaLearner) -> None:
         super().__init__()
         self.learner = learner
-        self._gradients: dict[str, Gradient] = {}
+        self._gradients: dict[str, _Gradient] = {}
 
     def forward(self, episodes: Episodes) -> Float[Tensor, ""]:
         """The meta-loss of some episodes.
@@ -39,69 +40,131 @@ class CompiledMetaLoss(nn.Module):
         Raises:
             ValueError: when the learner moves its buffers while it trains, or decides by values.
         """
-        params = self._params()
-        gradient = self._gradient(episodes)
-        return _Known.apply(gradient, episodes, tuple(params), *params.values())  # pyright: ignore[reportReturnType]
-
-    def _params(self) -> dict[str, Tensor]:
         named = self.learner.named_parameters()
-        return {name: value for name, value in named if value.requires_grad}
-
-    def _gradient(self, episodes: Episodes) -> Gradient:
+        params: dict[str, Tensor] = {name: value for name, value in named if value.requires_grad}
+        device = episodes.support.targets.device.type
+        autocast = _Autocast(
+            device, torch.get_autocast_dtype(device), torch.is_autocast_enabled(device)
+        )
         kinds = map_tensors(lambda tensor: (tensor.shape, tensor.dtype, tensor.device), episodes)
-        key = f"{self.learner.training} {kinds}"
+        key = f"{kinds} {autocast} {self.learner.training} {list(params)}"
         if key not in self._gradients:
-            self._gradients[key] = self._compile(episodes)
-        return self._gradients[key]
+            self._gradients[key] = self._compile(params, episodes, autocast)
+            if len(self._gradients) == _MANY:
+                warnings.warn(
+                    f"{_MANY} graphs were compiled, one for each shape of episodes. Pad episodes "
+                    "to a common shape, or train without compile.",
+                    stacklevel=2,
+                )
+        gradient = self._gradients[key]
+        read = [params[name] for name in gradient.names]
+        return _Known.apply(gradient, episodes, *read)  # pyright: ignore[reportReturnType]
 
-    def _compile(self, episodes: Episodes) -> Gradient:
-        params = {name: value.detach() for name, value in self._params().items()}
-
+    def _compile(
+        self, params: dict[str, Tensor], episodes: Episodes, autocast: "_Autocast"
+    ) -> "_Gradient":
         def loss(params: dict[str, Tensor], episodes: Episodes) -> Tensor:
-            return functional_call(self.learner, params, (episodes,))
+            with torch.autocast(*autocast):
+                return functional_call(self.learner, params, (episodes,))
 
-        self._require_fixed_buffers(episodes)
-        with torch.random.fork_rng():
-            try:
-                graph = make_fx(torch.func.grad_and_value(loss))(params, episodes)
-            except RuntimeError as error:
-                reason = str(error).partition("\n")[0]
-                raise ValueError(
-                    f"{type(self.learner).__name__} cannot be traced to one graph. Train it "
-                    "without compile. Usual reasons are that it decides by the values of tensors, "
-                    f"or gradient checkpointing. PyTorch says: {reason}"
-                ) from error
-        # Tracing leaves what is computed for nothing, such as the counting of operations.
+        # Only these have a gradient: an optimizer leaves the others alone.
+        names = self._read_parameters(params, episodes)
+        start = {name: _channels_last(params[name].detach()) for name in names}
+        try:
+            with _same_random_numbers(episodes), torch.autocast(autocast.device, enabled=False):
+                graph = make_fx(torch.func.grad_and_value(loss))(start, episodes)
+            _require_fixed_shapes(graph)
+        except torch.OutOfMemoryError:
+            raise
+        except RuntimeError as error:
+            reason = str(error).partition("\n")[0]
+            raise ValueError(
+                f"{type(self.learner).__name__} cannot be traced to one graph. Train it without "
+                "compile. Usual reasons are that it decides by the values of tensors, or gradient "
+                f"checkpointing. PyTorch says: {reason}"
+            ) from error
+        # Tracing leaves what is computed for nothing.
         graph.graph.eliminate_dead_code()
         graph.recompile()
-        return torch.compile(graph)
+        return _Gradient(names, torch.compile(graph), autocast.device)
 
-    def _require_fixed_buffers(self, episodes: Episodes) -> None:
+    def _read_parameters(self, params: dict[str, Tensor], episodes: Episodes) -> tuple[str, ...]:
+        """The names of those parameters that the meta-loss has a gradient in.
+
+        Raises:
+            ValueError: when computing the meta-loss moves buffers.
+        """
         buffers = {name: value.clone() for name, value in self.learner.named_buffers()}
-        with torch.no_grad(), torch.random.fork_rng():
-            self.learner(episodes)
+        with _same_random_numbers(episodes):
+            loss = self.learner(episodes)
+            grads = torch.autograd.grad(loss, list(params.values()), allow_unused=True)
         moved = [name for name, v in self.learner.named_buffers() if not v.equal(buffers[name])]
         if moved:
+            for name, value in self.learner.named_buffers():
+                value.copy_(buffers[name])
             raise ValueError(
                 f"{type(self.learner).__name__} moves {', '.join(moved)} while it trains, which a "
                 "compiled meta-gradient would not. Train it without compile, or, where these are "
                 "running averages, under another batch_norm policy."
             )
+        return tuple(name for name, grad in zip(params, grads, strict=True) if grad is not None)
+
+
+class _Autocast(NamedTuple):
+    """The autocast in force, as `torch.autocast` takes it."""
+
+    device: str
+    dtype: torch.dtype
+    enabled: bool
+
+
+class _Gradient(NamedTuple):
+    """A compiled function of parameters by name and episodes; it has its autocast within."""
+
+    names: tuple[str, ...]
+    function: Callable[[dict[str, Tensor], Episodes], tuple[dict[str, Tensor], Tensor]]
+    device: str
 
 
 class _Known(torch.autograd.Function):
     """A loss whose gradient is computed together with it."""
 
     @staticmethod
-    def forward(
-        ctx: Any, gradient: Gradient, episodes: Episodes, names: tuple[str, ...], *params: Tensor
-    ) -> Tensor:
-        grads, loss = gradient(dict(zip(names, params, strict=True)), episodes)
-        ctx.save_for_backward(*(grads[name] for name in names))
+    def forward(ctx: Any, gradient: _Gradient, episodes: Episodes, *params: Tensor) -> Tensor:
+        named = dict(zip(gradient.names, map(_channels_last, params), strict=True))
+        with torch.autocast(gradient.device, enabled=False):
+            grads, loss = gradient.function(named, episodes)
+        ctx.save_for_backward(*(grads[name] for name in gradient.names))
         return loss
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         if torch.is_grad_enabled():  # create_graph=True
             raise RuntimeError("A compiled meta-loss can be differentiated once.")
-        return None, None, None, *(grad * grads[0] for grad in ctx.saved_tensors)
+        return None, None, *(grad * grads[0] for grad in ctx.saved_tensors)
+
+
+_MANY = 8
+
+
+def _channels_last(value: Tensor) -> Tensor:
+    """The kernels of convolutions as their products with patches read them."""
+    return value.contiguous(memory_format=torch.channels_last) if value.dim() == 4 else value
+
+
+def _same_random_numbers(episodes: Episodes) -> Any:
+    """Within: random numbers are drawn as usual; after it, they are those of before."""
+    device = episodes.support.targets.device
+    return torch.random.fork_rng([device] if device.type == "cuda" else [])
+
+
+def _require_fixed_shapes(graph: GraphModule) -> None:
+    """Refuse a graph in which the values of tensors decide the shapes of others."""
+    for node in graph.graph.nodes:
+        if torch.Tag.dynamic_output_shape not in getattr(node.target, "tags", ()):
+            continue
+        if node.target is torch.ops.aten.index.Tensor:
+            indices = [index.meta["val"] for index in node.args[1] if index is not None]
+            if not any(index.dtype in (torch.bool, torch.uint8) for index in indices):
+                continue
+        raise RuntimeError(f"{node.target} gives tensors whose shape depends on values")

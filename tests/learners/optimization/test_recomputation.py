@@ -1,3 +1,5 @@
+import weakref
+
 import pytest
 import torch
 
@@ -33,6 +35,39 @@ def test_what_needs_no_gradient_gets_none():
     assert x.grad is not None and y.grad is None
 
 
+def test_an_argument_that_is_not_read_is_no_reason_to_fail():
+    x = torch.ones(2, requires_grad=True)
+    recomputed(lambda x: (torch.ones(2), x.detach()), (), x)[0].sum().backward()
+    assert x.grad is None
+
+
+def test_nothing_is_kept_alive():
+    x = torch.ones(2, requires_grad=True)
+    outputs = recomputed(lambda x: (x.sin(), x.cos()), (), x)
+    alive = weakref.ref(outputs[0])
+    outputs[0].sum().backward()
+    del outputs
+    assert alive() is None
+
+
+def test_parameters_that_moved_meanwhile_are_told():
+    x, weight = torch.ones(2), torch.ones(2, requires_grad=True)
+    loss = recomputed(lambda x: x * weight * weight, [weight], x).sum()
+    with torch.no_grad():
+        weight.add_(1)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        loss.backward()
+
+
+def test_a_learner_that_went_to_evaluation_is_told():
+    learner = MAML(torch.nn.Linear(2, 2), gradient_checkpointing=True)
+    examples = Examples(torch.randn(1, 2, 2), torch.eye(2)[None])
+    loss = learner(Episodes(examples, examples))
+    learner.eval()
+    with pytest.raises(RuntimeError, match="from training to evaluation"):
+        loss.backward()
+
+
 def test_it_is_differentiated_once():
     x = torch.ones((), requires_grad=True)
     with pytest.raises(RuntimeError, match="can be differentiated once"):
@@ -45,9 +80,16 @@ def episodes(shot=1):
     return Episodes(Examples(inputs, targets), Examples(inputs.flip(1), targets.flip(1)))
 
 
+MORE = {
+    "head": {"adapted": ("head.*",)},
+    "first order": {"first_order": True},
+    "chunks": {"chunk_size": 2},
+}
+
+
 @pytest.mark.parametrize("strategy", ["vmap", "loop"])
 @pytest.mark.parametrize("policy", ["batch", "support"])
-@pytest.mark.parametrize("rule", ["sgd", "adam", "meta_sgd"])
+@pytest.mark.parametrize("rule", ["sgd", "adam", "meta_sgd", "head", "first order", "chunks"])
 def test_meta_gradients_are_the_same(rule, policy, strategy):
     results = []
     for checkpointing in (False, True):
@@ -62,7 +104,8 @@ def test_meta_gradients_are_the_same(rule, policy, strategy):
         if rule == "meta_sgd":
             learner = MetaSGD(net, lowest_rate=0.1, highest_rate=0.4, **options)
         else:
-            learner = MAML(net, inner_lr=0.1, inner_optimizer=rule, **options)
+            more = MORE.get(rule, {"inner_optimizer": rule})
+            learner = MAML(net, inner_lr=0.1, **more, **options)
         learner.double()
         loss = learner(episodes())
         results.append((loss, *torch.autograd.grad(loss, list(learner.parameters()))))

@@ -145,6 +145,8 @@ class FastWeightLearner(MetaLearner[FastWeights]):
 
     def _recomputed(self, start: Params, support: Examples, present: Tensor) -> Params:
         """The same, each step computed again in the backward pass."""
+        assert not self.beside(0), "what is beside the parameters is not recomputed"
+        training = self.training
 
         def begin(present: Tensor) -> tuple[Params, RuleState]:
             return start, self.rule.init(start)
@@ -158,6 +160,11 @@ class FastWeightLearner(MetaLearner[FastWeights]):
                 loss = partial(self._inner_loss, start, support, present, step=step)
                 return inner_step(loss, params, self.rule, state, first_order=self.first_order)
 
+            if self.training != training:
+                raise RuntimeError(
+                    "The learner went from training to evaluation, or back, between adaptation and "
+                    "the backward pass, which computes the steps again."
+                )
             with parameters_exchanged():
                 return self.map_tasks(one_task, support.inputs, params, state, support, present)
 

@@ -12,7 +12,7 @@ __all__ = ["recomputed"]
 
 
 def recomputed(function: Callable[..., Any], parameters: Iterable[Tensor], *trees: Any) -> Any:
-    """What a function returns, remembering nothing but its arguments for the backward pass.
+    """What a function returns, keeping its arguments alone for the backward pass.
 
     The backward pass calls the function again, with the random numbers and the autocast of the
     first time. Unlike `torch.utils.checkpoint`, it serves functions that use `torch.func`.
@@ -31,44 +31,50 @@ def recomputed(function: Callable[..., Any], parameters: Iterable[Tensor], *tree
         >>> x.grad.item() == (x.sin().exp() * x.cos()).item()
         True
     """
-    call = _Call(function, trees, [each for each in parameters if each.requires_grad])
-    outputs = _Recomputed.apply(call, *leaves(trees), *call.parameters)
-    return with_leaves(call.result, outputs)
+    read = [each for each in parameters if each.requires_grad]
+    call = _Call(function, trees)
+    outputs = _Recomputed.apply(call, *leaves(trees), *read)
+    result, call.result = call.result, None  # kept, it would keep itself alive by its graph
+    return with_leaves(result, outputs)
 
 
 class _Call:
-    """A function call that can be made again."""
+    """A function call that can be made again, with other tensors in its trees."""
 
-    def __init__(
-        self, function: Callable[..., Any], trees: tuple[Any, ...], parameters: list[Tensor]
-    ) -> None:
-        self.function, self.parameters = function, parameters
-        self.trees = map_tensors(lambda tensor: tensor.detach(), trees)
-        self.random = torch.get_rng_state()
+    def __init__(self, function: Callable[..., Any], trees: tuple[Any, ...]) -> None:
+        self.function = function
+        self.count = len(leaves(trees))
+        self.shape = map_tensors(lambda _: _PLACE, trees)
         device = next((tensor.device for tensor in leaves(trees)), torch.device("cpu"))
         self.devices = [device] if device.type == "cuda" else []
+        self.random = torch.get_rng_state()
         self.random_cuda = torch.cuda.get_rng_state(device) if self.devices else None
-        self.autocast = {
-            "device_type": device.type,
-            "dtype": torch.get_autocast_dtype(device.type),
-            "enabled": torch.is_autocast_enabled(device.type),
-        }
+        self.autocast = (
+            device.type,
+            torch.get_autocast_dtype(device.type),
+            torch.is_autocast_enabled(device.type),
+        )
         self.result: Any = None
 
-    def again(self, tensors: list[Tensor]) -> list[Tensor]:
-        """The tensors it returns for other arguments, with the same random numbers."""
-        with torch.random.fork_rng(self.devices), torch.autocast(**self.autocast):
+    def __call__(self, tensors: Iterable[Tensor]) -> Any:
+        """What the function returns for some tensors."""
+        return self.function(*with_leaves(self.shape, tensors))
+
+    def again(self, tensors: Iterable[Tensor]) -> list[Tensor]:
+        """The tensors it returns, with the random numbers and the autocast of the first time."""
+        with torch.random.fork_rng(self.devices), torch.autocast(*self.autocast):
             torch.set_rng_state(self.random)
             if self.random_cuda is not None:
                 torch.cuda.set_rng_state(self.random_cuda, self.devices[0])
-            return leaves(self.function(*with_leaves(self.trees, tensors)))
+            return leaves(self(tensors))
 
 
 class _Recomputed(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, call: _Call, *tensors: Tensor) -> tuple[Tensor, ...]:
         ctx.call = call
-        call.result = call.function(*call.trees)
+        ctx.save_for_backward(*tensors)
+        call.result = call(tensors[: call.count])
         return tuple(leaves(call.result))
 
     @staticmethod
@@ -78,14 +84,23 @@ class _Recomputed(torch.autograd.Function):
                 "What is recomputed can be differentiated once. Set gradient_checkpointing=False "
                 "for higher derivatives of the meta-loss."
             )
-        call, needed = ctx.call, ctx.needs_input_grad[1:]
-        given = [tensor.detach() for tensor in leaves(call.trees)]
-        for tensor, need in zip(given, needed, strict=False):
-            tensor.requires_grad_(need)
+        call, needed, saved = ctx.call, ctx.needs_input_grad[1:], ctx.saved_tensors
+        given = [
+            tensor.detach().requires_grad_(need)
+            for tensor, need in zip(saved[: call.count], needed, strict=False)
+        ]
         with torch.enable_grad():
             outputs = call.again(given)
-        wanted = [x for x, need in zip((*given, *call.parameters), needed, strict=True) if need]
+        wanted = [x for x, need in zip((*given, *saved[call.count :]), needed, strict=True) if need]
         used = [(y, grad) for y, grad in zip(outputs, grads, strict=True) if y.requires_grad]
-        values, slopes = zip(*used, strict=True)
-        found = iter(torch.autograd.grad(values, wanted, slopes, allow_unused=True))
+        found = iter(
+            torch.autograd.grad(
+                [y for y, _ in used], wanted, [grad for _, grad in used], allow_unused=True
+            )
+            if used
+            else [None] * len(wanted)
+        )
         return None, *(next(found) if need else None for need in needed)
+
+
+_PLACE = torch.empty(0)

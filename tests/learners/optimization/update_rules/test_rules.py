@@ -103,3 +103,37 @@ def test_the_gradient_of_a_rate_is_minus_the_product_of_slopes():
     outer = torch.autograd.grad(bowl(there, 1), list(there.values()))
     for rate, first, second in zip(rates, inner, outer, strict=True):
         torch.testing.assert_close(rate, -first * second)
+
+
+class Cell(UpdateRule):
+    """The cell of an LSTM with fixed gates: the parameters are its content."""
+
+    def __init__(self, forget: float, enter: float) -> None:
+        super().__init__()
+        self.forget, self.enter = forget, enter
+
+    def init(self, params: Params) -> tuple[()]:
+        return ()
+
+    def step(
+        self, params: Params, grads: Params, state: tuple[()], *, loss: Tensor
+    ) -> tuple[Params, tuple[()]]:
+        candidate = {name: -grad for name, grad in grads.items()}
+        return {
+            name: self.forget * value + self.enter * candidate[name]
+            for name, value in params.items()
+        }, state
+
+
+@pytest.mark.parametrize("weight_decay", [0.0, 0.3])
+def test_gradient_descent_is_an_lstm_with_fixed_gates(weight_decay: float):
+    """Forget gate 1 - lr * weight_decay, input gate lr, candidate - gradient."""
+    *_, ours = inner_loop(bowl, start(), Cell(1 - 0.1 * weight_decay, 0.1), 6)
+    theirs = start()
+    descent = torch.optim.SGD(theirs.values(), lr=0.1, weight_decay=weight_decay)
+    for step in range(6):
+        descent.zero_grad()
+        bowl(theirs, step).backward()
+        descent.step()
+    for name, value in theirs.items():
+        torch.testing.assert_close(ours[name], value, rtol=0, atol=1e-12)

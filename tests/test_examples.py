@@ -1,0 +1,22 @@
+"""Examples run, and what they show is so."""
+
+import runpy
+from pathlib import Path
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+
+
+def test_one_class_learns_from_any_inputs():
+    scores = runpy.run_path(str(EXAMPLES / "01_any_inputs.py"))["main"]()
+    assert scores["numbers"] < 3.5  # squared error; 4.2 to 4.5 before
+    assert scores["pictures"] > 0.55
+    assert scores["dictionaries"] > 0.6
+
+
+def test_the_sinusoid_table_reads_results_and_knows_an_oracle(tmp_path, capsys):
+    example = runpy.run_path(str(EXAMPLES / "02_sinusoid_table.py"))
+    scores = example["main"](str(tmp_path / "steps.png"))
+    assert {"maml", "fine_tuning"} <= set(scores)
+    assert (tmp_path / "steps.png").stat().st_size > 10_000
+    assert example["oracle"]() < 1e-4
+    assert "maml               1 steps" in capsys.readouterr().out
