@@ -29,6 +29,7 @@ __all__ = [
     "COMPILED",
     "CONTESTANTS",
     "DEVICE",
+    "FOR_TRAINING",
     "PACKAGES",
     "PEERS",
     "PLAIN",
@@ -150,10 +151,16 @@ def _chunked(case: Case, net: nn.Module, episodes: Episodes) -> Step:
     return _eager(case, net, episodes, strategy="vmap", chunk_size=-(-case.tasks // 4))
 
 
-def _compiled_learner(case: Case, net: nn.Module, episodes: Episodes) -> Step:
-    """The learner compiled as it is, the outer gradient taken outside."""
-    learner = torch.compile(_kshot(case, net))
-    return _backward(lambda: learner(episodes).backward(), list(net.parameters()))
+def _in_micro_batches(case: Case, net: nn.Module, episodes: Episodes) -> Step:
+    """As `kshot train --training.micro-batch-size 4`."""
+    learner = _kshot(case, net)
+
+    def backward() -> None:
+        for first in range(0, case.tasks, 4):
+            few = map_tensors(lambda tensor, first=first: tensor[first : first + 4], episodes)
+            (learner(few) * (len(few.support.targets) / case.tasks)).backward()
+
+    return _backward(backward, list(net.parameters()))
 
 
 def _compiled_gradient(case: Case, net: nn.Module, episodes: Episodes) -> Step:
@@ -256,15 +263,22 @@ PEERS = tuple(
     for peer in ADAPTATIONS
     if peer not in PACKAGES or importlib.util.find_spec(PACKAGES[peer]) is not None
 )
+# They bound the memory of meta-training: `evaluate` takes few episodes at once.
+FOR_TRAINING = (
+    "kshot vmap, 4 chunks",
+    "kshot, micro-batches of 4",
+    "kshot, gradient checkpointing",
+)
 EAGER: dict[str, Callable[..., Step]] = {
     "kshot": _eager,
     "kshot vmap": partial(_eager, strategy="vmap"),
     "kshot loop": partial(_eager, strategy="loop"),
     "kshot vmap, 4 chunks": _chunked,
+    "kshot, micro-batches of 4": _in_micro_batches,
+    "kshot, gradient checkpointing": partial(_eager, gradient_checkpointing=True),
 }
 COMPILED: dict[str, Callable[..., Step]] = {
-    "kshot torch.compile(learner)": _compiled_learner,
-    "kshot compiled meta-gradient": _compiled_gradient,
+    "kshot compiled": _compiled_gradient,
 }
 CONTESTANTS: dict[str, Callable[..., Step]] = {
     **EAGER,

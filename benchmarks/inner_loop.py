@@ -22,6 +22,7 @@ from benchmarks.contestants import (
     COMPILED,
     CONTESTANTS,
     DEVICE,
+    FOR_TRAINING,
     PACKAGES,
     PEERS,
     PLAIN,
@@ -31,6 +32,7 @@ from benchmarks.contestants import (
 )
 from benchmarks.rows import benchmark_row, write_rows
 from kshot import MLP, Conv4, mean_squared_error
+from kshot.learners.task_map import choose_strategy, forward_flops
 
 __all__ = ["CASES", "cost", "main"]
 
@@ -78,7 +80,7 @@ def main(
     cases: Sequence[str] = tuple(CASES),
     repeats: int = 7,
     tasks: int = 0,
-    compile_limit: float = 1800,
+    compile_limit: float = 900,
 ) -> None:
     """Measure and write results/benchmarks/inner_loop.json.
 
@@ -149,7 +151,10 @@ def _row(
 
 
 def _conditions(name: str, case: Case) -> dict[str, Any]:
+    flops = forward_flops(case.encoder(), torch.zeros(case.support, *case.shape))
     return {
+        "forward_flops_of_a_task": flops,
+        "auto_chooses": "vmap" if DEVICE.type == "cuda" else choose_strategy(flops),
         "what": name,
         "tasks": case.tasks,
         "way": case.way,
@@ -166,8 +171,7 @@ def _conditions(name: str, case: Case) -> dict[str, Any]:
 def _contestants(case: Case) -> Iterable[str]:
     if not case.evaluation:
         return CONTESTANTS
-    # `evaluate` takes few episodes at once, without chunks.
-    return [name for name in CONTESTANTS if name not in COMPILED and "chunks" not in name]
+    return [name for name in CONTESTANTS if name not in COMPILED and name not in FOR_TRAINING]
 
 
 def _report_missing() -> None:
