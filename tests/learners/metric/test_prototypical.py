@@ -169,35 +169,3 @@ def test_with_no_support_it_knows_nothing(pictures: Episodes):
     empty = Examples(pictures.support.inputs[:, :0], pictures.support.targets[:, :0])  # pyright: ignore
     probabilities = learner.predict(learner.adapt(empty), pictures.query.inputs).softmax(-1)
     torch.testing.assert_close(probabilities, torch.full_like(probabilities, 1 / 3))
-
-
-def test_rotated_support_is_the_mean_over_all_parts_of_an_episode():
-    generator = torch.Generator().manual_seed(0)
-    way, shot, parts = 3, 2, 3  # two support and four query examples a class
-    inputs = torch.randn(2, way, shot * parts, 4, generator=generator)
-
-    def examples(chosen: list[int]) -> Examples:
-        flat = torch.cat([inputs[:, :, part * shot : (part + 1) * shot] for part in chosen], 2)
-        targets = one_hot(torch.arange(way).repeat_interleave(flat.shape[2]).expand(2, -1), way)
-        return Examples(flat.flatten(1, 2), targets)
-
-    torch.manual_seed(0)
-    encoder = nn.Linear(4, 3)
-    plain, rotated = ProtoNet(encoder), ProtoNet(encoder, rotate_support=True)
-    others = [[q for q in range(parts) if q != part] for part in range(parts)]
-    each = [plain(Episodes(examples([part]), examples(rest))) for part, rest in enumerate(others)]
-    episodes = Episodes(examples([0]), examples([1, 2]))
-    torch.testing.assert_close(rotated(episodes), torch.stack(each).mean())
-    torch.testing.assert_close(rotated.eval()(episodes), each[0])
-    # Padding and unlabelled rows are in no part.
-    targets = torch.cat([episodes.query.targets, torch.zeros(2, 2, way)], 1)
-    padded = torch.cat([episodes.query.inputs, torch.ones(2, 2, 4)], 1)  # pyright: ignore
-    mask = torch.ones(2, targets.shape[1], dtype=torch.bool)
-    mask[:, -1] = False
-    more = episodes._replace(query=Examples(padded, targets, mask))
-    torch.testing.assert_close(rotated.train()(more), torch.stack(each).mean())
-
-
-def test_rotated_support_needs_shared_embeddings():
-    with pytest.raises(ValueError, match="must be 'running', not 'batch'"):
-        ProtoNet(Conv4((1, 16, 16), hidden=4), rotate_support=True, batch_norm="batch")

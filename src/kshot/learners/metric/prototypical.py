@@ -8,11 +8,12 @@ from torch import Tensor, nn
 
 from kshot.backbones.normalization import policy_for, reads_stored, reads_support, split_affine
 from kshot.config import BatchNormPolicy
-from kshot.episodes import Episodes, Examples, Inputs, concatenate
+from kshot.episodes import Episodes, Examples, Inputs
 from kshot.learner import MetaLearner
 from kshot.learners.embedding import embed_query, embed_support, embed_together
 from kshot.learners.metric.distances import class_means, squared_distances
-from kshot.losses import Loss, cross_entropy, mask_absent
+from kshot.learners.rotation import require_rotation, rotated_loss
+from kshot.losses import Loss, cross_entropy
 
 __all__ = ["ProtoNet", "ProtoNetState"]
 
@@ -74,11 +75,8 @@ class ProtoNet(MetaLearner[ProtoNetState]):
     ) -> None:
         encoder = split_affine(encoder)
         super().__init__(loss=loss, batch_norm=policy_for(encoder, batch_norm))
-        if rotate_support and not reads_stored(self.batch_norm):
-            raise ValueError(
-                f"rotate_support=True embeds support and query together, so batch_norm must be "
-                f"'running', not {batch_norm!r}."
-            )
+        if rotate_support:
+            require_rotation(loss, self.batch_norm)
         self.encoder = encoder
         self.rotate_support = rotate_support
 
@@ -115,26 +113,13 @@ class ProtoNet(MetaLearner[ProtoNetState]):
             return super().meta_loss(episodes)
         support, query = embed_together(self.encoder, episodes)
         if self.rotate_support and self.training:
-            return self._rotated_loss(torch.cat([support, query], 1), episodes)
+            both = torch.cat([support, query], 1)
+            return rotated_loss(
+                self.loss,
+                episodes,
+                lambda targets, chosen: (
+                    -squared_distances(both, class_means(both, targets, chosen))
+                ),
+            )
         prototypes = class_means(support, episodes.support.targets, episodes.support.mask)
         return self.query_loss(-squared_distances(query, prototypes), episodes)
-
-    def _rotated_loss(
-        self, embeddings: Float[Tensor, "tasks n dim"], episodes: Episodes
-    ) -> Float[Tensor, ""]:
-        """The mean of the query losses in which each part of the examples is the support."""
-        targets, mask = concatenate(episodes.support, episodes.query)[1:]
-        targets = targets if mask is None else targets * mask.unsqueeze(-1)
-        support = targets[:, : episodes.support.targets.shape[1]]
-        shots, counts = support.sum(1, keepdim=True), targets.sum(1, keepdim=True)
-        # The place of each example within its class, and the part of the class it falls into.
-        place = ((targets.cumsum(1) - 1) * targets).sum(-1)
-        part = place // (shots * targets).sum(-1).clamp_min(1)
-        parts = int((counts // shots.clamp_min(1)).max())
-        losses = []
-        for turn in range(parts):
-            chosen = part == turn
-            prototypes = class_means(embeddings, targets, chosen)
-            logits = mask_absent(-squared_distances(embeddings, prototypes), episodes.present)
-            losses.append(self.loss(logits, targets * ~chosen.unsqueeze(-1)))
-        return torch.stack(losses).mean()

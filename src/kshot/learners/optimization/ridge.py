@@ -11,6 +11,7 @@ from kshot.config import BatchNormPolicy
 from kshot.episodes import Episodes, Examples, Inputs
 from kshot.learner import MetaLearner
 from kshot.learners.embedding import embed_query, embed_support, embed_together
+from kshot.learners.rotation import require_rotation, rotated_loss
 from kshot.losses import Loss, counted_rows, cross_entropy
 
 __all__ = ["R2D2", "R2D2State"]
@@ -47,6 +48,8 @@ class R2D2(MetaLearner[R2D2State]):
         encoder: network f from inputs (n, *shape) to embeddings (n, dim).
         strength: lambda at the start; it stays positive.
         scale: alpha at the start; in regression values are not scaled.
+        rotate_support: in meta-training, let each part of an episode's examples be the support in
+            turn and the rest its queries; it needs batch_norm "running", and classification.
         batch_norm: where BatchNorm statistics come from.
         loss: loss of the query.
 
@@ -67,12 +70,16 @@ class R2D2(MetaLearner[R2D2State]):
         *,
         strength: float = 1.0,
         scale: float = 10.0,
+        rotate_support: bool = False,
         batch_norm: BatchNormPolicy = "running",
         loss: Loss = cross_entropy,
     ) -> None:
         encoder = split_affine(encoder)
         super().__init__(loss=loss, batch_norm=policy_for(encoder, batch_norm))
+        if rotate_support:
+            require_rotation(loss, self.batch_norm)
         self.encoder = encoder
+        self.rotate_support = rotate_support
         self.log_strength = nn.Parameter(torch.tensor(strength).log())
         if loss.kind == "classification":
             self.scale = nn.Parameter(torch.tensor(scale))
@@ -81,7 +88,7 @@ class R2D2(MetaLearner[R2D2State]):
     def adapt(self, support: Examples) -> R2D2State:
         """Solve each task's ridge regression from embeddings to target rows."""
         embeddings = embed_support(self.encoder, self.batch_norm, support.inputs, support.mask)
-        weight = self._solve(embeddings, support)
+        weight = self._solve(embeddings, support.targets, support.mask)
         kept = reads_support(self.batch_norm)
         return R2D2State(weight, support.inputs if kept else None, support.mask if kept else None)
 
@@ -99,15 +106,24 @@ class R2D2(MetaLearner[R2D2State]):
         if not reads_stored(self.batch_norm):
             return super().meta_loss(episodes)
         support, query = embed_together(self.encoder, episodes)
-        weight = self._solve(support, episodes.support)
+        if self.rotate_support and self.training:
+            both = torch.cat([support, query], 1)
+            return rotated_loss(
+                self.loss,
+                episodes,
+                lambda targets, chosen: self._outputs(both, self._solve(both, targets, chosen)),
+            )
+        weight = self._solve(support, episodes.support.targets, episodes.support.mask)
         return self.query_loss(self._outputs(query, weight), episodes)
 
     def _solve(
-        self, embeddings: Float[Tensor, "tasks n dim"], support: Examples
+        self,
+        embeddings: Float[Tensor, "tasks n dim"],
+        targets: Float[Tensor, "tasks n way"],
+        mask: Bool[Tensor, "tasks n"] | None,
     ) -> Float[Tensor, "tasks dim way"]:
         # Rows of zeros, in both, leave the solution as it is.
-        counted = counted_rows(support.targets, support.mask, self.loss.kind).unsqueeze(-1)
-        targets = support.targets
+        counted = counted_rows(targets, mask, self.loss.kind).unsqueeze(-1)
         with torch.autocast(embeddings.device.type, enabled=False):  # a solution needs its digits
             inputs = embeddings.to(targets.dtype) * counted
             return _ridge(inputs, targets * counted, self.log_strength.exp())

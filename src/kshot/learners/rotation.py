@@ -1,0 +1,59 @@
+"""More of an episode from the same embeddings: each part of its examples is the support in turn."""
+
+from collections.abc import Callable
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from kshot.config import BatchNormPolicy
+from kshot.episodes import Episodes, concatenate
+from kshot.losses import Loss, mask_absent
+
+__all__ = ["require_rotation", "rotated_loss"]
+
+
+def require_rotation(loss: Loss, batch_norm: BatchNormPolicy) -> None:
+    """Check that episodes can be rotated.
+
+    Raises:
+        ValueError: in regression, and where support and query are not embedded together.
+    """
+    if loss.kind == "regression":
+        raise ValueError("rotate_support=True needs labels that are classes, not regression.")
+    if batch_norm not in ("running", "none"):
+        raise ValueError(
+            f"rotate_support=True embeds support and query together, so batch_norm must be "
+            f"'running', not {batch_norm!r}."
+        )
+
+
+def rotated_loss(
+    loss: Loss,
+    episodes: Episodes,
+    logits_by: Callable[[Tensor, Tensor], Float[Tensor, "tasks n way"]],
+) -> Float[Tensor, ""]:
+    """The mean of the query losses in which each part of the examples is the support.
+
+    A part has as many examples of each class as the support set.
+
+    Args:
+        loss: of the queries.
+        episodes: whose support and then query are the examples.
+        logits_by: from target rows (tasks, n, way) and which examples are the support (tasks, n),
+            the logits of all of them.
+    """
+    targets, mask = concatenate(episodes.support, episodes.query)[1:]
+    targets = targets if mask is None else targets * mask.unsqueeze(-1)
+    support = targets[:, : episodes.support.targets.shape[1]]
+    shots, counts = support.sum(1, keepdim=True), targets.sum(1, keepdim=True)
+    # The place of each example within its class, and the part of the class it falls into.
+    place = ((targets.cumsum(1) - 1) * targets).sum(-1)
+    part = place // (shots * targets).sum(-1).clamp_min(1)
+    parts = int((counts // shots.clamp_min(1)).max())
+    losses = []
+    for turn in range(parts):
+        chosen: Bool[Tensor, "tasks n"] = part == turn
+        logits = mask_absent(logits_by(targets, chosen), episodes.present)
+        losses.append(loss(logits, targets * ~chosen.unsqueeze(-1)))
+    return torch.stack(losses).mean()
