@@ -351,8 +351,8 @@ def _mean_and_variance(x: Tensor, rows: Tensor | None) -> tuple[Tensor, Tensor]:
     """Of each channel of x (n, channels, *space), over some of its rows; None: all."""
     dims = [0, *range(2, x.dim())]
     if rows is None:
-        mean = x.mean(dims)
-        return mean, (x - _channels(mean, x)).square().mean(dims)
+        variance, mean = torch.var_mean(x, dims, correction=0)
+        return mean, variance
     weight = rows.to(x.dtype).view(-1, *(1,) * (x.dim() - 1))
     count = weight.sum().clamp_min(1) * x[0, 0].numel()
     mean = (x * weight).sum(dims) / count

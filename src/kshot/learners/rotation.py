@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from kshot.backbones.normalization import reads_stored
 from kshot.config import BatchNormPolicy
 from kshot.episodes import Episodes, concatenate
 from kshot.losses import Loss, mask_absent
@@ -21,7 +22,7 @@ def require_rotation(loss: Loss, batch_norm: BatchNormPolicy) -> None:
     """
     if loss.kind == "regression":
         raise ValueError("rotate_support=True needs labels that are classes, not regression.")
-    if batch_norm not in ("running", "none"):
+    if not reads_stored(batch_norm):
         raise ValueError(
             f"rotate_support=True embeds support and query together, so batch_norm must be "
             f"'running', not {batch_norm!r}."
