@@ -1,12 +1,17 @@
 """Reptile against slow loops on PyTorch's own layers and optimizers."""
 
 import copy
+from typing import Any
 
+import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from kshot.backbones.conv4 import Conv4
 from kshot.episodes import Episodes, Examples
+from kshot.learners import task_map
+from kshot.learners.optimization import fast_weights
 from kshot.learners.optimization.reptile import Reptile
 from kshot.learners.optimization.update_rules import SGD
 
@@ -115,3 +120,18 @@ def test_the_move_is_the_sum_of_the_slopes_on_the_way(episodes: Episodes):
     learner(episodes).backward()
     for ours, expected in zip(learner.net.parameters(), total, strict=True):
         torch.testing.assert_close(ours.grad, lr * expected)
+
+
+def test_auto_goes_by_what_a_step_sees(monkeypatch: pytest.MonkeyPatch):
+    chosen: list[str] = []
+
+    def map_tasks(function: Any, *trees: Any, strategy: Any, chunk_size: Any) -> Any:
+        chosen.append(strategy)
+        return task_map.map_tasks(function, *trees, strategy=strategy, chunk_size=chunk_size)
+
+    monkeypatch.setattr(fast_weights, "map_tasks", map_tasks)
+    net = nn.Sequential(Conv4((1, 28, 28), strided=True), nn.Linear(256, 5))
+    support = Examples(torch.zeros(1, 50, 1, 28, 28), torch.eye(5).repeat(1, 10, 1))
+    for size in (10, 0):
+        Reptile(net, num_inner_steps=1, inner_batch_size=size).train().adapt(support)
+    assert chosen == ["vmap", "loop"]

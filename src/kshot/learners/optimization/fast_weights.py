@@ -141,7 +141,7 @@ class FastWeightLearner(MetaLearner[FastWeights]):
         def adapt_one_task(support: Examples, present: Tensor) -> Params:
             return deque(self.trajectory(start, support, present), maxlen=1).pop()
 
-        return self.map_tasks(adapt_one_task, support.inputs, support, present)
+        return self.map_tasks(adapt_one_task, self._of_a_step(support.inputs), support, present)
 
     def _recomputed(self, start: Params, support: Examples, present: Tensor) -> Params:
         """The same, each step computed again in the backward pass."""
@@ -166,9 +166,10 @@ class FastWeightLearner(MetaLearner[FastWeights]):
                     "the backward pass, which computes the steps again."
                 )
             with parameters_exchanged():
-                return self.map_tasks(one_task, support.inputs, params, state, support, present)
+                return self.map_tasks(one_task, of_a_step, params, state, support, present)
 
-        params, state = self.map_tasks(begin, support.inputs, present)
+        of_a_step = self._of_a_step(support.inputs)
+        params, state = self.map_tasks(begin, of_a_step, present)
         for step in range(self._num_steps):
             step_taken = partial(take, step)
             params, state = recomputed(step_taken, self.parameters(), start, params, state, support)
@@ -204,6 +205,15 @@ class FastWeightLearner(MetaLearner[FastWeights]):
     def _num_steps(self) -> int:
         return self.num_inner_steps if self.training else self.num_test_steps or 0
 
+    @property
+    def _batch_size(self) -> int:
+        return self.inner_batch_size if self.training else self.test_batch_size
+
+    def _of_a_step(self, inputs: Inputs) -> Inputs:
+        """As many of the support inputs (tasks, n, *shape) as a step sees."""
+        size = self._batch_size
+        return map_tensors(lambda tensor: tensor[:, :size], inputs) if size else inputs
+
     def _inner_loss(
         self,
         start: Params,
@@ -213,8 +223,7 @@ class FastWeightLearner(MetaLearner[FastWeights]):
         step: int,
     ) -> Float[Tensor, ""]:
         """What a step of one task minimizes, having begun at `start`."""
-        batch_size = self.inner_batch_size if self.training else self.test_batch_size
-        examples = _minibatch(support, step, batch_size, self.loss.kind)
+        examples = _minibatch(support, step, self._batch_size, self.loss.kind)
         loss = self.support_loss(params | self.beside(step), examples, present)
         return loss + self.regularization(params, start)
 

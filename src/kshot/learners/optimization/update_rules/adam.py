@@ -45,19 +45,20 @@ class Adam(UpdateRule):
     ) -> tuple[Params, RuleState]:
         """One step along the corrected mean, divided by the corrected root mean square."""
         count = state["count"] + 1
-        mean = {k: self.beta1 * state["mean"][k] + (1 - self.beta1) * grads[k] for k in params}
-        square = {
-            k: self.beta2 * state["square"][k] + (1 - self.beta2) * grads[k].square()
-            for k in params
-        }
-        first, second = 1 - self.beta1**count, 1 - self.beta2**count
-        moved = {
-            name: value - self.lr * (mean[name] / first) / (_root(square[name] / second) + self.eps)
-            for name, value in params.items()
-        }
+        first, second = 1 - self.beta1**count, (1 - self.beta2**count).sqrt()
+        mean, square, moved = {}, {}, {}
+        # Few passes over the numbers: they are those of every parameter of every task.
+        for name, value in params.items():
+            grad = grads[name]
+            mean[name] = torch.lerp(grad, state["mean"][name], self.beta1)
+            square[name] = torch.addcmul(
+                self.beta2 * state["square"][name], grad, grad, value=1 - self.beta2
+            )
+            root = _root(square[name]) / second + self.eps
+            moved[name] = torch.addcdiv(value, mean[name] * (-self.lr / first), root)
         return moved, {"count": count, "mean": mean, "square": square}
 
 
 def _root(x: Tensor) -> Tensor:
-    positive = x > 0
-    return torch.where(positive, x, torch.ones_like(x)).sqrt() * positive
+    """The root, whose derivative is zero at zero."""
+    return x.clamp_min(torch.finfo(x.dtype).tiny).sqrt()
