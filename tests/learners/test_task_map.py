@@ -5,10 +5,11 @@ from typing import Any, NamedTuple
 import pytest
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from kshot.backbones.conv4 import Conv4
 from kshot.backbones.mlp import MLP
-from kshot.episodes import map_tensors
+from kshot.episodes import leaves, map_tensors
 from kshot.learners.task_map import Strategy, choose_strategy, forward_flops, map_tasks
 
 STRATEGIES: list[dict[str, Any]] = [
@@ -61,6 +62,28 @@ def test_gradients_flow_through(strategy: Strategy):
     gradients = torch.autograd.grad(result.sum(), (weight, x))
     torch.testing.assert_close(gradients[0], 2 * weight.detach() * x.detach().square().sum(0))
     torch.testing.assert_close(gradients[1], 2 * weight.detach() ** 2 * x.detach())
+
+
+class NumbersMade(TorchDispatchMode):
+    """Counts the elements of what operations return."""
+
+    count = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        made = func(*args, **(kwargs or {}))
+        self.count += sum(tensor.numel() for tensor in leaves((made,)))
+        return made
+
+
+def test_the_backward_pass_of_a_loop_is_linear_in_the_tasks():
+    def numbers_made(tasks: int) -> int:
+        x = torch.ones(tasks, 1000, requires_grad=True)
+        total = map_tasks(lambda x: x.sum(), x, strategy="loop").sum()
+        with NumbersMade() as made:
+            total.backward()
+        return made.count
+
+    assert numbers_made(20) < 3 * numbers_made(10)
 
 
 @pytest.mark.parametrize("strategy", ["vmap", "loop"])

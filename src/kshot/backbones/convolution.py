@@ -12,9 +12,10 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.fx.experimental.proxy_tensor import get_proxy_mode
 
-__all__ = ["Conv2d", "being_traced", "fold_patches", "unfold_patches"]
+from kshot.transforms import being_traced
+
+__all__ = ["Conv2d", "fold_patches", "unfold_patches"]
 
 
 class Conv2d(nn.Conv2d):
@@ -42,11 +43,6 @@ class Conv2d(nn.Conv2d):
         patches = unfold_patches(x.movedim(-3, -1), *self.geometry)
         y = patches @ self.weight.movedim(1, -1).flatten(1).t() + self.bias
         return y.movedim(-1, -3)
-
-
-def being_traced() -> bool:
-    """Whether the operations of this moment are recorded to a graph, to be compiled."""
-    return get_proxy_mode() is not None
 
 
 def unfold_patches(

@@ -17,9 +17,9 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from kshot.backbones.convolution import being_traced
 from kshot.config import BatchNormPolicy
 from kshot.episodes import Inputs, concatenate_inputs, leaves, map_tensors
+from kshot.transforms import being_traced, being_vectorized
 
 __all__ = [
     "BatchNorm",
@@ -99,7 +99,7 @@ class BatchNorm(nn.Module):
         recorded = _RECORD.get()
         if recorded is not None:
             recorded[self] = _mean_and_variance(x.detach(), rows)
-        if rows is None and _one_task_at_a_time():  # then the fused kernel is exact, and faster
+        if rows is None and not being_vectorized():  # then the fused kernel is exact, and faster
             return F.batch_norm(x, None, None, self.weight, self.bias, training=True, eps=self.eps)
         normalized = _normalize_by_rows(x, rows, self.eps)
         return normalized * _channels(self.weight, x) + _channels(self.bias, x)
@@ -316,16 +316,6 @@ _SOURCE: contextvars.ContextVar[_Source | Tensor | None] = contextvars.ContextVa
 )
 _RECORD: contextvars.ContextVar[dict[nn.Module, tuple[Tensor, Tensor]] | None]
 _RECORD = contextvars.ContextVar("batch_norm_record", default=None)
-
-
-def _one_task_at_a_time() -> bool:
-    """Whether nothing vectorizes the operations of this moment; False where that is not known."""
-    functorch: Any = getattr(torch._C, "_functorch", None)  # torch.func does not tell
-    known = hasattr(functorch, "get_interpreter_stack")
-    if not known or torch.compiler.is_compiling() or being_traced():
-        return False
-    transforms = functorch.get_interpreter_stack() or ()
-    return all(each.key() != functorch.TransformType.Vmap for each in transforms)
 
 
 def _rows(inputs: Inputs, mask: Tensor | None) -> Tensor:

@@ -41,10 +41,9 @@ def map_tasks(
     """
     tensors = leaves(trees)
     if strategy == "loop":
-        results = [
-            function(*map_tensors(lambda tensor, task=task: tensor[task], trees))
-            for task in range(tensors[0].shape[0])
-        ]
+        # Unbound at once: the backward pass of each single index would fill zeros for all tasks.
+        tasks = zip(*(tensor.unbind() for tensor in tensors), strict=True)
+        results = [function(*with_leaves(trees, task)) for task in tasks]
         return map_tensors(lambda *each: torch.stack(each), *results)
 
     def function_of_leaves(*task_tensors: Tensor) -> Any:

@@ -154,6 +154,24 @@ def test_it_equals_the_slow_loop(first_order: bool, steps: int):
         torch.testing.assert_close(one, other, rtol=1e-10, atol=1e-12)
 
 
+@pytest.mark.parametrize("transformed", [False, True])
+def test_what_the_loss_reads_besides_its_parameters_is_constant(transformed: bool):
+    start = torch.tensor([2.0], requires_grad=True)
+
+    def adapted(start: Tensor) -> Tensor:
+        trajectory = unroll(
+            lambda params, step: (params["x"] * start).sum(), {"x": start}, SGD(3.0), 1
+        )
+        return trajectory[-1]["x"].sum()
+
+    slope = (
+        torch.func.grad(adapted)(start)
+        if transformed
+        else torch.autograd.grad(adapted(start), start)[0]
+    )
+    assert adapted(start) == 2 - 3 * 2 and slope == 1 - 3
+
+
 def test_it_differentiates_more_than_twice():
     x = torch.tensor(0.3, dtype=torch.float64, requires_grad=True)
 

@@ -12,7 +12,6 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from kshot.backbones.convolution import being_traced
 from kshot.backbones.normalization import (
     apply_to_query,
     apply_to_support,
@@ -29,6 +28,7 @@ from kshot.learners.optimization.recomputation import recomputed
 from kshot.learners.optimization.update_rules import Params, RuleState, UpdateRule
 from kshot.learners.task_map import Strategy, choose_strategy, forward_flops, map_tasks
 from kshot.losses import Loss, counted_rows, mask_absent
+from kshot.transforms import being_traced
 
 __all__ = [
     "FastWeightLearner",

@@ -1,6 +1,7 @@
 """The inner loop, written once: unroll an update rule on the loss of one task."""
 
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 
 import torch
 from jaxtyping import Float
@@ -8,6 +9,7 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from kshot.learners.optimization.update_rules import Params, RuleState, UpdateRule
+from kshot.transforms import being_transformed
 
 __all__ = ["inner_loop", "inner_step"]
 
@@ -65,13 +67,32 @@ def inner_step(
     first_order: bool = False,
 ) -> tuple[Params, RuleState]:
     """One step of the inner loop: the parameters and the rule's state after it."""
-    gradient = torch.func.grad_and_value(loss)
-    if first_order:
-        # grad computes under no_grad as usual, but leaves nothing for an outer backward.
-        with torch.no_grad():
-            grads, value = gradient(params)
-    else:
-        # Fused attention kernels have no second derivative.
-        with sdpa_kernel(SDPBackend.MATH):
-            grads, value = gradient(params)
+    # grad computes under no_grad as usual, but leaves nothing for an outer backward.
+    constant = torch.no_grad() if first_order else nullcontext()
+    # Fused attention kernels have no second derivative.
+    with constant, nullcontext() if first_order else sdpa_kernel(SDPBackend.MATH):
+        grads, value = _grad_and_value(loss, params)
     return rule.step(params, grads, state, loss=value)
+
+
+def _grad_and_value(
+    loss: Callable[[Params], Float[Tensor, ""]], params: Params
+) -> tuple[Params, Float[Tensor, ""]]:
+    """`torch.func.grad_and_value`, by plain autograd where it may: operations cost less there."""
+    if being_transformed() or torch.is_inference_mode_enabled():
+        return torch.func.grad_and_value(loss)(params)
+    differentiable = torch.is_grad_enabled()
+    with torch.enable_grad():
+        # Tensors of their own: what the loss reads besides them is constant.
+        inputs = {name: _variable(value, differentiable) for name, value in params.items()}
+        value = loss(inputs)
+        grads = torch.autograd.grad(
+            value, list(inputs.values()), create_graph=differentiable, materialize_grads=True
+        )
+    return dict(zip(inputs, grads, strict=True)), value if differentiable else value.detach()
+
+
+def _variable(value: Tensor, differentiable: bool) -> Tensor:
+    if differentiable and value.requires_grad:
+        return value.view_as(value)
+    return value.detach().requires_grad_()

@@ -1,0 +1,38 @@
+"""What surrounds the operations of this moment: a tracer, `torch.func` transformations.
+
+Code that has a faster way outside of them asks here. Where PyTorch does not tell, the answer is the
+one under which the general way is taken.
+"""
+
+from typing import Any
+
+import torch
+from torch.fx.experimental.proxy_tensor import get_proxy_mode
+
+__all__ = ["being_traced", "being_transformed", "being_vectorized"]
+
+
+def being_traced() -> bool:
+    """Whether operations are recorded to a graph, as for a compiled meta-gradient."""
+    return get_proxy_mode() is not None
+
+
+def being_transformed() -> bool:
+    """Whether a `torch.func` transformation is under way, or may be."""
+    transforms = _transforms()
+    return transforms is None or len(transforms) > 0
+
+
+def being_vectorized() -> bool:
+    """Whether `torch.func.vmap` is under way, or may be."""
+    transforms = _transforms()
+    return transforms is None or any(each.key().name == "Vmap" for each in transforms)
+
+
+def _transforms() -> list[Any] | None:
+    """The transformations under way; None where that is not known."""
+    functorch: Any = getattr(torch._C, "_functorch", None)  # torch.func does not tell
+    unknown = being_traced() or torch.compiler.is_compiling()
+    if unknown or not hasattr(functorch, "get_interpreter_stack"):
+        return None
+    return functorch.get_interpreter_stack() or []
