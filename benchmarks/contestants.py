@@ -151,22 +151,24 @@ def _chunked(case: Case, net: nn.Module, episodes: Episodes) -> Step:
     return _eager(case, net, episodes, strategy="vmap", chunk_size=-(-case.tasks // 4))
 
 
-def _in_micro_batches(case: Case, net: nn.Module, episodes: Episodes) -> Step:
-    """As `kshot train --training.micro-batch-size 4`."""
+def _in_micro_batches(
+    case: Case, net: nn.Module, episodes: Episodes, size: int, compiled: bool = False
+) -> Step:
+    """As `kshot train --training.micro-batch-size SIZE`, with `--training.compile` or without."""
     learner = _kshot(case, net)
+    loss = CompiledMetaLoss(learner) if compiled else learner
 
     def backward() -> None:
-        for first in range(0, case.tasks, 4):
-            few = map_tensors(lambda tensor, first=first: tensor[first : first + 4], episodes)
-            (learner(few) * (len(few.support.targets) / case.tasks)).backward()
+        for first in range(0, case.tasks, size):
+            few = map_tensors(lambda tensor, first=first: tensor[first : first + size], episodes)
+            (loss(few) * (len(few.support.targets) / case.tasks)).backward()
 
     return _backward(backward, list(net.parameters()))
 
 
 def _compiled_gradient(case: Case, net: nn.Module, episodes: Episodes) -> Step:
     """As `kshot train --training.compile`: one graph with both derivatives in it."""
-    compiled = CompiledMetaLoss(_kshot(case, net))
-    return _backward(lambda: compiled(episodes).backward(), list(net.parameters()))
+    return _in_micro_batches(case, net, episodes, case.tasks, compiled=True)
 
 
 def _peer(case: Case, net: nn.Module, episodes: Episodes, peer: str) -> Step:
@@ -274,11 +276,12 @@ EAGER: dict[str, Callable[..., Step]] = {
     "kshot vmap": partial(_eager, strategy="vmap"),
     "kshot loop": partial(_eager, strategy="loop"),
     "kshot vmap, 4 chunks": _chunked,
-    "kshot, micro-batches of 4": _in_micro_batches,
+    "kshot, micro-batches of 4": partial(_in_micro_batches, size=4),
     "kshot, gradient checkpointing": partial(_eager, gradient_checkpointing=True),
 }
 COMPILED: dict[str, Callable[..., Step]] = {
     "kshot compiled": _compiled_gradient,
+    "kshot compiled, micro-batches of 8": partial(_in_micro_batches, size=8, compiled=True),
 }
 CONTESTANTS: dict[str, Callable[..., Step]] = {
     **EAGER,
