@@ -122,6 +122,50 @@ def test_the_move_is_the_sum_of_the_slopes_on_the_way(episodes: Episodes):
         torch.testing.assert_close(ours.grad, lr * expected)
 
 
+def test_averages_carry_over_from_task_to_task_and_to_the_test(episodes: Episodes):
+    """One torch optimizer for all tasks, whose state lives on while the parameters start again."""
+    true_labels = episodes.support.targets.argmax(-1)
+    learner = Reptile(
+        net(),
+        inner_lr=0.1,
+        carry_over=True,
+        num_inner_steps=3,
+        num_test_steps=2,
+        inner_batch_size=0,
+        test_batch_size=0,
+    )
+    tuned = copy.deepcopy(learner.net)
+    adam = torch.optim.Adam(tuned.parameters(), lr=0.1, betas=(0.0, 0.999))
+
+    def lead(inputs: Tensor, labels: Tensor, steps: int) -> list[Tensor]:
+        tuned.load_state_dict(learner.net.state_dict())
+        for _ in range(steps):
+            adam.zero_grad()
+            F.cross_entropy(tuned(inputs), labels).backward()
+            adam.step()
+        return [value.detach().clone() for value in tuned.parameters()]
+
+    for task in range(2):
+        one = Episodes(*(Examples(*(x[[task]] for x in part[:2])) for part in episodes[:2]))
+        inputs = torch.cat([one.support.inputs, one.query.inputs], 1)[0]
+        ends = lead(inputs, true_labels[task].repeat(2), 3)
+        learner.zero_grad()
+        learner.train()(one).backward()
+        for ours, end in zip(learner.net.parameters(), ends, strict=True):
+            torch.testing.assert_close(ours.grad, ours.detach() - end)
+    before = copy.deepcopy(learner.state_dict())
+    adapted = learner.eval().adapt(one.support).params
+    ends = lead(one.support.inputs[0], true_labels[1], 2)
+    for ours, end in zip(adapted.values(), ends, strict=True):
+        torch.testing.assert_close(ours[0], end)
+    torch.testing.assert_close(learner.state_dict(), before)
+
+
+def test_averages_are_those_of_the_inner_adam():
+    with pytest.raises(ValueError, match="give no rule"):
+        Reptile(net(), carry_over=True, rule=SGD(0.1))
+
+
 def test_auto_goes_by_what_a_step_sees(monkeypatch: pytest.MonkeyPatch):
     chosen: list[str] = []
 

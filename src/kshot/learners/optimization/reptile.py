@@ -1,13 +1,27 @@
 """Reptile: move the initial parameters toward where the steps of each task lead."""
 
+from functools import partial
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from kshot.config import BatchNormPolicy
-from kshot.episodes import Episodes, concatenate
-from kshot.learners.optimization.fast_weights import FastWeightLearner
-from kshot.learners.optimization.update_rules import Adam, UpdateRule
+from kshot.episodes import Episodes, Examples, concatenate
+from kshot.learners.optimization.fast_weights import (
+    FastWeightLearner,
+    adapted_params,
+    parameters_exchanged,
+    present_columns,
+)
+from kshot.learners.optimization.inner_loop import inner_step
+from kshot.learners.optimization.update_rules import (
+    Adam,
+    CarriedAdam,
+    Params,
+    RuleState,
+    UpdateRule,
+)
 from kshot.learners.task_map import Strategy
 from kshot.losses import Loss, cross_entropy
 
@@ -32,6 +46,8 @@ class Reptile(FastWeightLearner):
     Args:
         net: network from inputs (n, *shape) to outputs (n, max_way).
         inner_lr: learning rate of the inner Adam, whose beta1 is 0.
+        carry_over: the inner Adam's averages carry over from task to task in meta-training, and
+            test tasks begin from them, as in the authors' code; otherwise every task starts afresh.
         num_inner_steps: inner steps in meta-training.
         num_test_steps: inner steps in evaluation mode.
         inner_batch_size: examples of an inner step in meta-training; 0 takes all.
@@ -54,8 +70,8 @@ class Reptile(FastWeightLearner):
     Note:
         - Minibatches go round the support set in its own order, which is drawn anew in every
           episode; the authors shuffle at each round.
-        - Every task starts with fresh Adam averages, so that adaptation is a function of the
-          support set; in the authors' training they carry over from task to task.
+        - Tasks of a meta-batch begin from the same averages, and the mean of what they leave is
+          carried over; the authors' go through the tasks one after the other.
 
     Reference:
         On First-Order Meta-Learning Algorithms. 2018. https://arxiv.org/abs/1803.02999
@@ -66,6 +82,7 @@ class Reptile(FastWeightLearner):
         net: nn.Module,
         *,
         inner_lr: float = 1e-3,
+        carry_over: bool = False,
         num_inner_steps: int = 5,
         num_test_steps: int = 50,
         inner_batch_size: int = 10,
@@ -91,17 +108,35 @@ class Reptile(FastWeightLearner):
             chunk_size=chunk_size,
             loss=loss,
         )
+        if carry_over:
+            if rule is not None:
+                raise ValueError("carry_over=True is for the inner Adam: give no rule beside it.")
+            self.rule = CarriedAdam(adapted_params(self.net, adapted), inner_lr, beta1=0.0)
 
     def meta_loss(self, episodes: Episodes) -> Float[Tensor, ""]:
         """Half the squared distance to each task's adapted parameters, averaged over tasks.
 
         Support and query are one set of examples here.
         """
-        with torch.no_grad():
-            adapted = self.adapt(concatenate(episodes.support, episodes.query)).params
-        current = self.initialization(episodes.support.targets.shape[-1])
+        examples = concatenate(episodes.support, episodes.query)
+        present = present_columns(examples, self.loss)
+        start = self.initialization(present.shape[-1])
+        inputs = self._of_a_step(examples.inputs)
+        with torch.no_grad(), parameters_exchanged():
+            adapted, state = self.map_tasks(self._one_task, inputs, examples, present)
+        if isinstance(self.rule, CarriedAdam) and self.training:
+            self.rule.carry(state)
         distances = [
-            (current[name] - value).square().reshape(len(value), -1).sum(1)
+            (start[name] - value).square().reshape(len(value), -1).sum(1)
             for name, value in adapted.items()
         ]
         return torch.stack(distances).sum(0).mean() / 2
+
+    def _one_task(self, examples: Examples, present: Tensor) -> tuple[Params, RuleState]:
+        """Where the steps of one task lead: its parameters, and the rule's state."""
+        start = self.initialization(len(present))
+        params, state = start, self.rule.init(start)
+        for step in range(self._num_steps):
+            loss = partial(self._inner_loss, start, examples, present, step=step)
+            params, state = inner_step(loss, params, self.rule, state, first_order=True)
+        return params, state

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from kshot.learners.optimization.update_rules.adam import Adam
+from kshot.learners.optimization.update_rules.adam import Adam, CarriedAdam
 from kshot.learners.optimization.update_rules.base import Params, RuleState, UpdateRule
 from kshot.learners.optimization.update_rules.learned_rates import LearnedRates
 from kshot.learners.optimization.update_rules.momentum import Momentum
@@ -14,6 +14,7 @@ __all__ = [
     "SGD",
     "UPDATE_RULES",
     "Adam",
+    "CarriedAdam",
     "LearnedRates",
     "Momentum",
     "Params",
