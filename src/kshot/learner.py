@@ -1,6 +1,7 @@
 """The contract: a meta-learner is a map from support sets to predictors."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Hashable
 from typing import Generic, TypeVar
 
 from jaxtyping import Bool, Float
@@ -79,6 +80,14 @@ class MetaLearner(nn.Module, ABC, Generic[State]):
     def forward(self, episodes: Episodes) -> Float[Tensor, ""]:
         """The meta-loss, so that DistributedDataParallel and torch.compile see every learner."""
         return self.meta_loss(episodes)
+
+    @property
+    def phase(self) -> Hashable:
+        """What of a schedule decides which operations `meta_loss` takes: a compiled graph has one.
+
+        Read before `meta_loss`; None for a learner whose operations are always the same.
+        """
+        return None
 
     @property
     def transductive(self) -> bool:

@@ -11,6 +11,7 @@ from kshot.data.sources.sinusoid import sinusoid
 from kshot.episodes import Episodes, Examples
 from kshot.learners.metric.prototypical import ProtoNet
 from kshot.learners.optimization.maml import MAML
+from kshot.learners.optimization.maml_plus_plus import MAMLPlusPlus
 from kshot.losses import mean_squared_error
 from kshot.training.compiled import CompiledMetaLoss
 from kshot.training.trainer import meta_train
@@ -41,12 +42,32 @@ def test_training_by_the_compiled_gradient_is_the_same(micro_batch_size):
         assert not value.equal(maml().state_dict()[name])
 
 
-def test_what_moves_its_buffers_is_refused_before_anything_is_trained(sampler):
-    learner = ProtoNet(Conv4((1, 16, 16), hidden=4), batch_norm="running")
-    before = copy.deepcopy(learner.state_dict())
-    with pytest.raises(ValueError, match=r"ProtoNet moves encoder\.norms\.0\.running_mean, "):
-        meta_train(learner, sampler, COMPILED, quiet=True)
-    assert all(map(torch.equal, learner.state_dict().values(), before.values()))
+def test_running_averages_move_in_training_as_they_do_uncompiled(sampler, uncompiled):
+    torch.manual_seed(0)
+    eager = ProtoNet(Conv4((1, 16, 16), hidden=4, strided=True), batch_norm="running")
+    compiled = copy.deepcopy(eager)
+    before = copy.deepcopy(eager.state_dict())
+    for learner, config in (
+        (eager, {**vars(COMPILED), "compile": False}),
+        (compiled, vars(COMPILED)),
+    ):
+        meta_train(learner, sampler, TrainingConfig(**config), quiet=True)
+    for name, value in eager.state_dict().items():
+        torch.testing.assert_close(compiled.state_dict()[name], value, rtol=1e-6, atol=1e-8)
+        assert not value.equal(before[name])
+
+
+def test_a_phase_has_a_graph_of_its_own(uncompiled):
+    torch.manual_seed(0)
+    net = torch.nn.Sequential(MLP((1,), widths=(8,)), torch.nn.Linear(8, 1)).double()
+    phases = {"num_inner_steps": 2, "first_order_iterations": 1, "multi_step_iterations": 3}
+    eager = MAMLPlusPlus(net, inner_lr=0.01, loss=mean_squared_error, **phases).train()
+    loss = CompiledMetaLoss(copy.deepcopy(eager))
+    for _ in range(5):
+        episodes = waves().sample([0, 1]).to("cpu", torch.float64)
+        torch.testing.assert_close(loss(episodes), eager(episodes))
+    assert len(loss._gradients) == 3
+    assert loss.learner.iterations == eager.iterations == 5
 
 
 def test_each_shape_of_episodes_has_a_graph_of_its_own(uncompiled):

@@ -24,9 +24,12 @@ class CompiledMetaLoss(nn.Module):
     all there is to join: `torch.compile` of a learner alone sees neither. The first call on
     episodes of a new shape takes a minute or so. The loss can be differentiated once.
 
+    Buffers that the meta-loss moves, such as running averages, are moved as if nothing were
+    compiled.
+
     Args:
-        learner: a learner whose meta-loss is a function of its parameters and of the episodes;
-            what else it reads (rates, modes, buffers) stays as it is at the first call.
+        learner: a learner whose meta-loss is a function of its parameters and buffers, its `phase`
+            and the episodes; what else it reads (rates, modes) stays as it is at the first call.
     """
 
     def __init__(self, learner: MetaLearner) -> None:
@@ -38,7 +41,7 @@ class CompiledMetaLoss(nn.Module):
         """The meta-loss of some episodes.
 
         Raises:
-            ValueError: when the learner moves its buffers while it trains, or decides by values.
+            ValueError: when the learner decides by values.
         """
         named = self.learner.named_parameters()
         params: dict[str, Tensor] = {name: value for name, value in named if value.requires_grad}
@@ -47,7 +50,8 @@ class CompiledMetaLoss(nn.Module):
             device, torch.get_autocast_dtype(device), torch.is_autocast_enabled(device)
         )
         kinds = map_tensors(lambda tensor: (tensor.shape, tensor.dtype, tensor.device), episodes)
-        key = f"{kinds} {autocast} {self.learner.training} {list(params)}"
+        modes = f"{autocast} {self.learner.training} {self.learner.phase}"
+        key = f"{kinds} {modes} {list(params)}"
         if key not in self._gradients:
             self._gradients[key] = self._compile(params, episodes, autocast)
             if len(self._gradients) == _MANY:
@@ -58,21 +62,26 @@ class CompiledMetaLoss(nn.Module):
                 )
         gradient = self._gradients[key]
         read = [params[name] for name in gradient.names]
-        return _Known.apply(gradient, episodes, *read)  # pyright: ignore[reportReturnType]
+        buffers = self._buffers_of(gradient.buffers)
+        return _Known.apply(gradient, buffers, episodes, *read)  # pyright: ignore
 
     def _compile(
         self, params: dict[str, Tensor], episodes: Episodes, autocast: "_Autocast"
     ) -> "_Gradient":
-        def loss(params: dict[str, Tensor], episodes: Episodes) -> Tensor:
+        def loss(
+            params: dict[str, Tensor], buffers: dict[str, Tensor], episodes: Episodes
+        ) -> tuple[Tensor, dict[str, Tensor]]:
+            moved = {name: value.clone() for name, value in buffers.items()}
             with torch.autocast(*autocast):
-                return functional_call(self.learner, params, (episodes,))
+                return functional_call(self.learner, params | moved, (episodes,)), moved
 
-        # Only these have a gradient: an optimizer leaves the others alone.
-        names = self._read_parameters(params, episodes)
+        # Only these have a gradient, or move: an optimizer leaves the other parameters alone.
+        names, moved = self._read_and_moved(params, episodes)
         start = {name: _channels_last(params[name].detach()) for name in names}
+        gradient = torch.func.grad_and_value(loss, has_aux=True)
         try:
             with _same_random_numbers(episodes), torch.autocast(autocast.device, enabled=False):
-                graph = make_fx(torch.func.grad_and_value(loss))(start, episodes)
+                graph = make_fx(gradient)(start, self._buffers_of(moved), episodes)
             _require_fixed_shapes(graph)
         except torch.OutOfMemoryError:
             raise
@@ -86,28 +95,26 @@ class CompiledMetaLoss(nn.Module):
         # Tracing leaves what is computed for nothing.
         graph.graph.eliminate_dead_code()
         graph.recompile()
-        return _Gradient(names, torch.compile(graph), autocast.device)
+        return _Gradient(names, moved, torch.compile(graph), autocast.device)
 
-    def _read_parameters(self, params: dict[str, Tensor], episodes: Episodes) -> tuple[str, ...]:
-        """The names of those parameters that the meta-loss has a gradient in.
-
-        Raises:
-            ValueError: when computing the meta-loss moves buffers.
-        """
-        buffers = {name: value.clone() for name, value in self.learner.named_buffers()}
+    def _read_and_moved(
+        self, params: dict[str, Tensor], episodes: Episodes
+    ) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """The names of the parameters that it has a gradient in, and of the buffers it moves."""
+        before = {name: value.clone() for name, value in self.learner.named_buffers()}
         with _same_random_numbers(episodes):
             loss = self.learner(episodes)
             grads = torch.autograd.grad(loss, list(params.values()), allow_unused=True)
-        moved = [name for name, v in self.learner.named_buffers() if not v.equal(buffers[name])]
-        if moved:
-            for name, value in self.learner.named_buffers():
-                value.copy_(buffers[name])
-            raise ValueError(
-                f"{type(self.learner).__name__} moves {', '.join(moved)} while it trains, which a "
-                "compiled meta-gradient would not. Train it without compile, or, where these are "
-                "running averages, under another batch_norm policy."
-            )
-        return tuple(name for name, grad in zip(params, grads, strict=True) if grad is not None)
+        moved = []
+        for name, value in self.learner.named_buffers():
+            if not value.equal(before[name]):
+                moved.append(name)
+                value.copy_(before[name])
+        read = [name for name, grad in zip(params, grads, strict=True) if grad is not None]
+        return tuple(read), tuple(moved)
+
+    def _buffers_of(self, names: tuple[str, ...]) -> dict[str, Tensor]:
+        return {name: self.learner.get_buffer(name) for name in names}
 
 
 class _Autocast(NamedTuple):
@@ -119,10 +126,14 @@ class _Autocast(NamedTuple):
 
 
 class _Gradient(NamedTuple):
-    """A compiled function of parameters by name and episodes; it has its autocast within."""
+    """A compiled function of parameters and buffers by name and of episodes.
+
+    It gives gradients, loss and moved buffers, and has its autocast within.
+    """
 
     names: tuple[str, ...]
-    function: Callable[[dict[str, Tensor], Episodes], tuple[dict[str, Tensor], Tensor]]
+    buffers: tuple[str, ...]
+    function: Callable[..., tuple[dict[str, Tensor], tuple[Tensor, dict[str, Tensor]]]]
     device: str
 
 
@@ -130,10 +141,18 @@ class _Known(torch.autograd.Function):
     """A loss whose gradient is computed together with it."""
 
     @staticmethod
-    def forward(ctx: Any, gradient: _Gradient, episodes: Episodes, *params: Tensor) -> Tensor:
+    def forward(
+        ctx: Any,
+        gradient: _Gradient,
+        buffers: dict[str, Tensor],
+        episodes: Episodes,
+        *params: Tensor,
+    ) -> Tensor:
         named = dict(zip(gradient.names, map(_channels_last, params), strict=True))
         with torch.autocast(gradient.device, enabled=False):
-            grads, loss = gradient.function(named, episodes)
+            grads, (loss, moved) = gradient.function(named, buffers, episodes)
+        for name, value in moved.items():
+            buffers[name].copy_(value)
         ctx.save_for_backward(*(grads[name] for name in gradient.names))
         return loss
 
@@ -141,7 +160,7 @@ class _Known(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         if torch.is_grad_enabled():  # create_graph=True
             raise RuntimeError("A compiled meta-loss can be differentiated once.")
-        return None, None, *(grad * grads[0] for grad in ctx.saved_tensors)
+        return None, None, None, *(grad * grads[0] for grad in ctx.saved_tensors)
 
 
 _MANY = 8

@@ -72,10 +72,11 @@ def test_the_loss_is_the_weighted_sum_of_the_losses_after_each_step(episodes: Ep
 
 
 def test_the_weights_of_steps_are_those_of_the_authors_code():
-    weights = [step_weights(5, epoch, 10) for epoch in (0, 5, 9, 10)]
-    expected = [[0.2] * 5, [0.1] * 4 + [0.6], [0.02] * 4 + [0.92], [0.0] * 4 + [1.0]]
-    torch.testing.assert_close(weights, expected)
-    assert step_weights(5, 99, 100)[0] == 0.03 / 5, "an earlier step never counts less than this"
+    weights = [step_weights(5, torch.tensor(float(epoch)), 10) for epoch in (0, 5, 9)]
+    expected = [[0.2] * 5, [0.1] * 4 + [0.6], [0.02] * 4 + [0.92]]
+    torch.testing.assert_close(torch.stack(weights), torch.tensor(expected))
+    least = step_weights(5, torch.tensor(99.0), 100)[0]
+    assert least.item() == pytest.approx(0.03 / 5), "an earlier step never counts less than this"
 
 
 def test_iterations_are_counted_in_training_alone_and_saved(episodes: Episodes):

@@ -24,6 +24,7 @@ from kshot.learners.optimization.fast_weights import (
 from kshot.learners.optimization.update_rules import SGD, Params, StepRates
 from kshot.learners.task_map import Strategy
 from kshot.losses import Loss, cross_entropy, mask_absent
+from kshot.transforms import being_traced
 
 __all__ = ["MAMLPlusPlus", "step_weights"]
 
@@ -150,16 +151,27 @@ class MAMLPlusPlus(FastWeightLearner):
         return "batch" if self.training and self.batch_norm == "per_step" else self.batch_norm
 
     @property
+    def phase(self) -> tuple[bool, bool]:
+        """Whether second derivatives are dropped, and whether each step's loss counts."""
+        if not being_traced():  # the number of iterations cannot be read there
+            iteration = int(self.iterations)
+            self._phase = (
+                iteration < self.first_order_iterations,
+                iteration < self.multi_step_iterations,
+            )
+        return self._phase
+
+    @property
     def first_order(self) -> bool:
         """Whether second derivatives are dropped at this iteration."""
-        return self.training and int(self.iterations) < self.first_order_iterations
+        return self.training and self.phase[0]
 
     def meta_loss(self, episodes: Episodes) -> Float[Tensor, ""]:
         """The query losses after each step, weighted; in training mode averages are kept."""
         if not self.training:
             return super().meta_loss(episodes)
         num_steps = self.num_inner_steps
-        weights = step_weights(num_steps, int(self.iterations), self.multi_step_iterations)
+        each_counts = self.phase[1]
 
         def one_task(
             support: Examples,
@@ -170,7 +182,7 @@ class MAMLPlusPlus(FastWeightLearner):
         ) -> tuple[Tensor, Params]:
             losses, statistics = [], []
             for step, params in enumerate(self.trajectory(start, support, seen)):
-                if step and weights[step - 1]:
+                if step == num_steps or (step and each_counts):
                     losses.append(self._query_loss(params, support, seen, query, present))
                 if self.averages.names:
                     statistics.append(self._statistics(params, everything, len(seen)))
@@ -188,9 +200,12 @@ class MAMLPlusPlus(FastWeightLearner):
             losses, statistics = self.map_tasks(
                 one_task, support.inputs, support, query, seen, present, everything
             )
+        if each_counts:
+            until = self.multi_step_iterations
+            losses = losses * step_weights(num_steps, self.iterations.to(losses), until)
         self._keep(statistics)
         self.iterations += 1
-        return (losses * losses.new_tensor([v for v in weights if v])).sum(1).mean()
+        return losses.sum(1).mean()
 
     def _query_loss(
         self,
@@ -231,16 +246,16 @@ class MAMLPlusPlus(FastWeightLearner):
         }
 
 
-def step_weights(num_steps: int, iteration: int, until: int) -> list[float]:
-    """The weights of the query losses after steps 1, 2, ... num_steps; their sum is 1.
+def step_weights(
+    num_steps: int, iteration: Float[Tensor, ""], until: int
+) -> Float[Tensor, " steps"]:
+    """The weights of the query losses after steps 1, 2, ... num_steps, in iterations below `until`.
 
-    Equal at first, those of the earlier steps fall linearly to .03 / num_steps, and are zero from
-    iteration `until` on.
+    Their sum is 1. They are equal at first; those of the earlier steps fall linearly to
+    .03 / num_steps.
     """
-    if iteration >= until:
-        return [0.0] * (num_steps - 1) + [1.0]
-    earlier = max((1 - iteration / until) / num_steps, 0.03 / num_steps)
-    return [earlier] * (num_steps - 1) + [1 - (num_steps - 1) * earlier]
+    earlier = (1 - iteration / until).clamp_min(0.03) / num_steps
+    return torch.stack([earlier] * (num_steps - 1) + [1 - (num_steps - 1) * earlier])
 
 
 class _PerStep(nn.Module):

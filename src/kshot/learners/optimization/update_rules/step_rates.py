@@ -35,7 +35,8 @@ class StepRates(UpdateRule):
         self, params: Params, grads: Params, state: RuleState, *, loss: Float[Tensor, ""]
     ) -> tuple[Params, RuleState]:
         """One step, each tensor at its own rate for this step."""
-        rates = self.rates[state["count"].clamp_max(len(self.rates) - 1)]
+        row = state["count"].clamp_max(len(self.rates) - 1)
+        rates = self.rates.index_select(0, row.reshape(1))[0]  # an index would be read as a value
         of = dict(zip(self.names, rates, strict=True))
         moved = {name: value - of[name] * grads[name] for name, value in params.items()}
         return moved, {"count": state["count"] + 1}
