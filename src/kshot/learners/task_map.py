@@ -83,5 +83,6 @@ def forward_flops(network: nn.Module, inputs: Inputs) -> int:
     return counter.get_total_flops()
 
 
-_LARGEST_FOR_VMAP = 200_000_000
-"""Measured with strided and pooled conv4 on two cores: 1 to 25 pictures a task."""
+_LARGEST_FOR_VMAP = 80_000_000
+"""Measured with strided and pooled conv4 on two cores, 1 to 75 pictures a task: from some 100 million
+on, a loop is faster."""
