@@ -224,19 +224,27 @@ def plot_steps(scores: Mapping[str, Mapping[int, Sequence[float]]], *, metric: s
 
     Args:
         scores: for each learner, for each number of steps, the score of each seed.
-        metric: what the scores are, with its unit; drawn on a logarithmic scale.
+        metric: what the scores are, with its unit; drawn on a logarithmic scale that shows the
+            medians whole: the band of a seed that diverges leaves the frame.
     """
     figure = Figure(figsize=(6.4, 3.8), layout="constrained")
     axis = figure.subplots()
+    medians = []
     for number, (name, one) in enumerate(scores.items()):
         color, style, marker = LINES[number % len(LINES)]
         steps = sorted(one)
         lowest, median, highest = np.array([np.quantile(one[k], (0, 0.5, 1)) for k in steps]).T
+        medians.extend(median)
         axis.fill_between(steps, lowest, highest, color=color, alpha=0.15, linewidth=0)
         axis.plot(
             steps, median, color=color, linestyle=style, marker=marker, markersize=4, label=name
         )
     axis.set_yscale("log")
+    axis.set_ylim(min(medians) / 2, max(medians) * 2)
+    axis.set_xscale("log")
+    ticks = sorted({steps for one in scores.values() for steps in one})
+    axis.set_xticks(ticks, map(str, ticks))
+    axis.minorticks_off()
     axis.set_xlabel("inner steps at test; band: all training seeds")
     axis.set_ylabel(metric)
     axis.legend(fontsize=8, frameon=False)

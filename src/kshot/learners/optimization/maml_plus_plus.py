@@ -139,6 +139,7 @@ class MAMLPlusPlus(FastWeightLearner):
         self.adapted = tuple(params)
         if learned_rates:
             self.rule = StepRates(params, num_inner_steps, inner_lr)
+        self._phase = self.phase
 
     def beside(self, step: int) -> Params:
         """BatchNorm's scale, shift and averages after some steps."""
@@ -153,13 +154,11 @@ class MAMLPlusPlus(FastWeightLearner):
     @property
     def phase(self) -> tuple[bool, bool]:
         """Whether second derivatives are dropped, and whether each step's loss counts."""
-        if not being_traced():  # the number of iterations cannot be read there
-            iteration = int(self.iterations)
-            self._phase = (
-                iteration < self.first_order_iterations,
-                iteration < self.multi_step_iterations,
-            )
-        return self._phase
+        if being_traced():  # the number of iterations cannot be read: as the last eager loss had it
+            return self._phase
+        until = self.first_order_iterations, self.multi_step_iterations
+        first_order, each_counts = (int(self.iterations) < last for last in until)
+        return first_order, each_counts
 
     @property
     def first_order(self) -> bool:
@@ -171,7 +170,8 @@ class MAMLPlusPlus(FastWeightLearner):
         if not self.training:
             return super().meta_loss(episodes)
         num_steps = self.num_inner_steps
-        each_counts = self.phase[1]
+        self._phase = self.phase
+        each_counts = self._phase[1]
 
         def one_task(
             support: Examples,
