@@ -103,6 +103,7 @@ def test_auto_takes_vmap_for_small_tasks_and_a_loop_for_large_ones():
     assert choose_strategy(forward_flops(strided, one_shot)) == "vmap"
     assert choose_strategy(forward_flops(strided, fifteen)) == "loop"
     assert choose_strategy(forward_flops(pooled, one_shot)) == "loop"
+    assert choose_strategy(forward_flops(pooled, fifteen)) == "loop"
     assert choose_strategy(forward_flops(MLP((1,)), torch.zeros(100, 1))) == "vmap"
 
 

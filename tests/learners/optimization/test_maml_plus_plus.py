@@ -72,11 +72,20 @@ def test_the_loss_is_the_weighted_sum_of_the_losses_after_each_step(episodes: Ep
 
 
 def test_the_weights_of_steps_are_those_of_the_authors_code():
-    weights = [step_weights(5, torch.tensor(float(epoch)), 10) for epoch in (0, 5, 9)]
-    expected = [[0.2] * 5, [0.1] * 4 + [0.6], [0.02] * 4 + [0.92]]
-    torch.testing.assert_close(torch.stack(weights), torch.tensor(expected))
-    least = step_weights(5, torch.tensor(99.0), 100)[0]
-    assert least.item() == pytest.approx(0.03 / 5), "an earlier step never counts less than this"
+    def weights(iteration: int, until: int) -> list[float]:
+        return step_weights(5, torch.tensor(iteration, dtype=torch.float64), until).tolist()
+
+    expected = [[0.2] * 5, [0.1] * 4 + [0.6], [0.02] * 4 + [0.92], [0.0] * 4 + [1.0]]
+    torch.testing.assert_close([weights(epoch, 10) for epoch in (0, 5, 9, 10)], expected)
+    assert weights(99, 100)[0] == 0.03 / 5, "an earlier step never counts less than this"
+
+
+def test_after_the_multi_step_iterations_the_last_loss_alone_counts(episodes: Episodes):
+    learner = MAMLPlusPlus(vectors_net(), **{**OFF, "multi_step_iterations": 1}, **STEPS)
+    expected = MAML(vectors_net(), **STEPS)(episodes)
+    first, second = learner(episodes), learner(episodes)
+    torch.testing.assert_close(second, expected)
+    assert abs(first - expected) > 1e-6
 
 
 def test_iterations_are_counted_in_training_alone_and_saved(episodes: Episodes):

@@ -156,9 +156,8 @@ class MAMLPlusPlus(FastWeightLearner):
         """Whether second derivatives are dropped, and whether each step's loss counts."""
         if being_traced():  # the number of iterations cannot be read: as the last eager loss had it
             return self._phase
-        until = self.first_order_iterations, self.multi_step_iterations
-        first_order, each_counts = (int(self.iterations) < last for last in until)
-        return first_order, each_counts
+        iteration = int(self.iterations)
+        return iteration < self.first_order_iterations, iteration < self.multi_step_iterations
 
     @property
     def first_order(self) -> bool:
@@ -249,12 +248,13 @@ class MAMLPlusPlus(FastWeightLearner):
 def step_weights(
     num_steps: int, iteration: Float[Tensor, ""], until: int
 ) -> Float[Tensor, " steps"]:
-    """The weights of the query losses after steps 1, 2, ... num_steps, in iterations below `until`.
+    """The weights of the query losses after steps 1, 2, ... num_steps; their sum is 1.
 
-    Their sum is 1. They are equal at first; those of the earlier steps fall linearly to
-    .03 / num_steps.
+    Equal at first, those of the earlier steps fall linearly to .03 / num_steps, and are zero from
+    iteration `until` on.
     """
-    earlier = (1 - iteration / until).clamp_min(0.03) / num_steps
+    falling = (1 - iteration / until).clamp_min(0.03) / num_steps
+    earlier = falling * (iteration < until)
     return torch.stack([earlier] * (num_steps - 1) + [1 - (num_steps - 1) * earlier])
 
 

@@ -123,7 +123,8 @@ class Reptile(FastWeightLearner):
         start = self.initialization(present.shape[-1])
         inputs = self._of_a_step(examples.inputs)
         with torch.no_grad(), parameters_exchanged():
-            adapted, state = self.map_tasks(self._one_task, inputs, examples, present)
+            lead = partial(self._one_task, start)
+            adapted, state = self.map_tasks(lead, inputs, examples, present)
         if isinstance(self.rule, CarriedAdam) and self.training:
             self.rule.carry(state)
         distances = [
@@ -132,9 +133,10 @@ class Reptile(FastWeightLearner):
         ]
         return torch.stack(distances).sum(0).mean() / 2
 
-    def _one_task(self, examples: Examples, present: Tensor) -> tuple[Params, RuleState]:
+    def _one_task(
+        self, start: Params, examples: Examples, present: Tensor
+    ) -> tuple[Params, RuleState]:
         """Where the steps of one task lead: its parameters, and the rule's state."""
-        start = self.initialization(len(present))
         params, state = start, self.rule.init(start)
         for step in range(self._num_steps):
             loss = partial(self._inner_loss, start, examples, present, step=step)
