@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.contestants import (
     ADAPTATIONS,
@@ -165,7 +166,24 @@ def _conditions(name: str, case: Case) -> dict[str, Any]:
         "device": torch.cuda.get_device_name() if DEVICE.type == "cuda" else "cpu",
         "threads": torch.get_num_threads(),
         "load_before": os.getloadavg()[0],
+        "gflop_of_a_step": _gflop(case),
+        "matrix_product_gflop_per_s": _matrix_product_speed(),
     }
+
+
+def _gflop(case: Case) -> float:
+    """The convolutions and matrix products of a step of the plain loop, in GFLOP."""
+    step = build(replace(case, tasks=1), PLAIN)
+    with FlopCounterMode(display=False) as counter:
+        step()
+    return case.tasks * counter.get_total_flops() / 1e9
+
+
+def _matrix_product_speed(size: int = 2048) -> float:
+    """GFLOP/s of one large matrix product: what no step of convolutions can exceed by much."""
+    a, b = torch.randn(2, size, size, device=DEVICE)
+    seconds = statistics.median(_seconds(lambda: [a @ b]) for _ in range(7))
+    return 2 * size**3 / seconds / 1e9
 
 
 def _contestants(case: Case) -> Iterable[str]:
