@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from kshot.transforms import being_traced
 
-__all__ = ["Conv2d", "fold_patches", "unfold_patches"]
+__all__ = ["Conv2d", "fold_patches", "multiply_patches", "unfold_patches"]
 
 
 class Conv2d(nn.Conv2d):
@@ -41,8 +41,21 @@ class Conv2d(nn.Conv2d):
             return super().forward(x)
         assert self.bias is not None
         patches = unfold_patches(x.movedim(-3, -1), *self.geometry)
-        y = patches @ self.weight.movedim(1, -1).flatten(1).t() + self.bias
-        return y.movedim(-1, -3)
+        kernels = self.weight.movedim(1, -1).flatten(1)
+        y = multiply_patches(patches.flatten(0, -2), kernels) + self.bias
+        return y.unflatten(0, patches.shape[:-1]).movedim(-1, -3)
+
+
+def multiply_patches(
+    patches: Float[Tensor, "n numbers"], kernels: Float[Tensor, "out numbers"]
+) -> Float[Tensor, "n out"]:
+    """The product of patches and kernels, `patches @ kernels.t()`, whose derivatives keep its order.
+
+    A derivative of a matrix product is one too, and PyTorch's may come transposed, so that all that
+    follows reads memory in strides. Here patches, kernels and outputs, and every derivative in
+    them, have the last dimension innermost, whatever the order of the derivative.
+    """
+    return _Product.apply("outputs", patches, kernels)  # pyright: ignore[reportReturnType]
 
 
 def unfold_patches(
@@ -72,20 +85,61 @@ def fold_patches(
     return _Fold.apply(patches, size, stride, padding, shape)  # pyright: ignore[reportReturnType]
 
 
+class _Product(torch.autograd.Function):
+    """The derivative of <outputs, patches @ kernels.t()> in one of the three, given the others.
+
+    A derivative of any of these is another of them. Under vmap, tasks that share their kernels are
+    more patches of one product.
+    """
+
+    @staticmethod
+    def forward(of: str, a: Tensor, b: Tensor) -> Tensor:
+        if of == "outputs":
+            return a @ b.mT
+        return a @ b if of == "patches" else a.mT @ b
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        ctx.of, *others = inputs
+        ctx.save_for_backward(*others)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Any, ...]:
+        (a, b), (given,), product = ctx.saved_tensors, grads, _Product.apply
+        if ctx.of == "outputs":
+            return None, product("patches", given, b), product("kernels", given, a)
+        if ctx.of == "patches":
+            return None, product("outputs", given, b), product("kernels", a, given)
+        return None, product("outputs", b, given), product("patches", a, given)
+
+    @staticmethod
+    def vmap(
+        info: Any, in_dims: tuple[int | None, ...], of: str, a: Tensor, b: Tensor
+    ) -> tuple[Any, int]:
+        _, a_dim, b_dim = in_dims
+        if of != "kernels" and a_dim is not None and b_dim is None:
+            rows = a.movedim(a_dim, -3)
+            product: Any = _Product.apply(of, rows.flatten(-3, -2), b)
+            return product.unflatten(-2, rows.shape[-3:-1]), rows.dim() - 3
+        size = info.batch_size
+        a = a.expand(size, *a.shape) if a_dim is None else a.movedim(a_dim, 0)
+        b = b.expand(size, *b.shape) if b_dim is None else b.movedim(b_dim, 0)
+        return _Product.apply(of, a, b), 0
+
+
 class _Unfold(torch.autograd.Function):
     @staticmethod
     def forward(x: Tensor, size: int, stride: int, padding: int) -> Tensor:
-        height, width = x.shape[-3:-1]
-        rows, columns = ((n + 2 * padding - size) // stride for n in (height, width))
-        last = [stride * rows + 1, stride * columns + 1]
-        below, right = last[0] + size - 1 - height - padding, last[1] + size - 1 - width - padding
-        padded = F.pad(x, (0, 0, padding, right, padding, below))
-        taps = [
-            padded[..., i : i + last[0] : stride, j : j + last[1] : stride, :]
-            for i in range(size)
-            for j in range(size)
-        ]
-        return torch.cat(taps, dim=-1)
+        *batch, height, width, channels = x.shape
+        rows, columns = ((n + 2 * padding - size) // stride + 1 for n in (height, width))
+        padded = F.pad(x, (0, 0, padding, padding, padding, padding)).contiguous()
+        # A view of what is stored: the padded pictures are computed once, not once for each tap.
+        *steps, row, column, _ = padded.stride()
+        patches = padded.as_strided(
+            (*batch, rows, columns, size, size * channels),
+            (*steps, stride * row, stride * column, row, 1),
+        )
+        return patches.reshape(*batch, rows, columns, size * size * channels)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
@@ -112,31 +166,35 @@ class _Fold(torch.autograd.Function):
         # Taps that are a multiple of the stride apart meet on the same grid of pixels: sum each
         # grid first, then interleave the stride x stride grids.
         reach = -(-size // stride)
-        grids = []
-        for first_row in range(stride):
-            for first_column in range(stride):
-                shifted = [
-                    F.pad(
-                        taps[..., row, column, :],
-                        (
-                            *(0, 0),
-                            *(column // stride, reach - 1 - column // stride),
-                            *(row // stride, reach - 1 - row // stride),
-                        ),
-                    )
-                    for row in range(first_row, size, stride)
-                    for column in range(first_column, size, stride)
-                ]
-                grids.append(sum(shifted[1:], shifted[0]) if shifted else None)
-        zero = torch.zeros_like(next(grid for grid in grids if grid is not None))
-        stacked = torch.stack([zero if grid is None else grid for grid in grids], dim=-2)
-        rows, columns = stacked.shape[-4:-2]
-        pixels = stacked.unflatten(-2, (stride, stride)).movedim(-3, -4)
-        pixels = pixels.flatten(-5, -4).flatten(-3, -2)
-        below, right = (
-            n + padding - stride * m for n, m in zip(shape, (rows, columns), strict=True)
-        )
-        return F.pad(pixels, (0, 0, -padding, right, -padding, below))
+
+        def grid(first_row: int, first_column: int) -> Tensor | None:
+            shifted = [
+                F.pad(
+                    taps[..., row, column, :],
+                    (
+                        *(0, 0),
+                        *(column // stride, reach - 1 - column // stride),
+                        *(row // stride, reach - 1 - row // stride),
+                    ),
+                )
+                for row in range(first_row, size, stride)
+                for column in range(first_column, size, stride)
+            ]
+            return sum(shifted[1:], shifted[0]) if shifted else None
+
+        grids = [[grid(row, column) for column in range(stride)] for row in range(stride)]
+        assert grids[0][0] is not None
+        zero = torch.zeros_like(grids[0][0])
+        lines = [
+            torch.stack([zero if each is None else each for each in line], dim=-2).flatten(-3, -2)
+            for line in grids
+        ]
+        pixels = torch.stack(lines, dim=-3).flatten(-4, -3)
+        height, width = shape
+        pixels = pixels[..., padding : padding + height, padding : padding + width, :]
+        missing = (n - m for n, m in zip(shape, pixels.shape[-3:-1], strict=True))
+        below, right = missing
+        return F.pad(pixels, (0, 0, 0, right, 0, below)) if below or right else pixels
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
