@@ -49,11 +49,11 @@ class Conv2d(nn.Conv2d):
 def multiply_patches(
     patches: Float[Tensor, "n numbers"], kernels: Float[Tensor, "out numbers"]
 ) -> Float[Tensor, "n out"]:
-    """The product of patches and kernels, `patches @ kernels.t()`, whose derivatives keep its order.
+    """The product `patches @ kernels.t()`, whose derivatives are stored as it is.
 
-    A derivative of a matrix product is one too, and PyTorch's may come transposed, so that all that
-    follows reads memory in strides. Here patches, kernels and outputs, and every derivative in
-    them, have the last dimension innermost, whatever the order of the derivative.
+    PyTorch's derivatives of a matrix product may come transposed, so that all that follows reads
+    memory in strides. Here every derivative in patches, kernels and outputs, of any order, has the
+    last dimension innermost.
     """
     return _Product.apply("outputs", patches, kernels)  # pyright: ignore[reportReturnType]
 
