@@ -74,12 +74,13 @@ CASES = {
 }
 
 LEAST_SECONDS = 0.2  # steps shorter than this are timed several in a row
+MOST_STEPS_COMPILED = 1  # five take ten minutes to compile, and more
 EXACT = 1e-6  # in float64
 
 
 def main(
     cases: Sequence[str] = tuple(CASES),
-    repeats: int = 7,
+    repeats: int = 5,
     tasks: int = 0,
     compile_limit: float = 900,
 ) -> None:
@@ -248,7 +249,8 @@ def _costs(
     costs: dict[str, dict[str, Any]] = {}
     skipped: dict[str, str] = {}
     for contestant in _contestants(case):
-        if contestant in COMPILED and not compile_limit:
+        if contestant in COMPILED and (not compile_limit or case.num_steps > MOST_STEPS_COMPILED):
+            skipped[contestant] = "not compiled: that takes longer than all else here"
             continue
         code = f"from benchmarks.inner_loop import cost; cost({name!r}, {contestant!r}, "
         command = [sys.executable, "-c", f"{code}{case.tasks})"]

@@ -25,7 +25,11 @@ SURROUNDINGS: dict[str, tuple[Around, Answers]] = {
         lambda function, x: torch.func.vmap(torch.func.grad(function))(x),
         (False, True, True),
     ),
-    "a tracer": (lambda function, x: make_fx(function)(x), (True, True, True)),
+    "a tracer": (lambda function, x: make_fx(function)(x), (True, True, False)),
+    "vmap in a tracer": (
+        lambda function, x: make_fx(torch.func.vmap(function))(x),
+        (True, True, True),
+    ),
     "a compiler": (compiled, (False, True, True)),
 }
 

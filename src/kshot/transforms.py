@@ -19,8 +19,7 @@ def being_traced() -> bool:
 
 def being_transformed() -> bool:
     """Whether a `torch.func` transformation is under way, or may be."""
-    transforms = _transforms()
-    return transforms is None or len(transforms) > 0
+    return being_traced() or _transforms() != []
 
 
 def being_vectorized() -> bool:
@@ -32,7 +31,6 @@ def being_vectorized() -> bool:
 def _transforms() -> list[Any] | None:
     """The transformations under way; None where that is not known."""
     functorch: Any = getattr(torch._C, "_functorch", None)  # torch.func does not tell
-    unknown = being_traced() or torch.compiler.is_compiling()
-    if unknown or not hasattr(functorch, "get_interpreter_stack"):
+    if torch.compiler.is_compiling() or not hasattr(functorch, "get_interpreter_stack"):
         return None
     return functorch.get_interpreter_stack() or []

@@ -4,6 +4,7 @@ from functools import partial
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.fx import GraphModule
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from kshot.backbones.convolution import Conv2d, fold_patches, multiply_patches, unfold_patches
@@ -18,10 +19,22 @@ def test_patches_times_weights_are_a_convolution(
 ) -> None:
     layer = Conv2d(3, 4, size, stride=stride, padding=padding).double()
     x = torch.randn(2, 3, *shape, dtype=torch.float64)
-    traced = make_fx(layer)(x)
-    assert not any("convolution" in str(node.target) for node in traced.graph.nodes)
-    torch.testing.assert_close(traced(x), layer(x))
+    traced = make_fx(torch.func.vmap(layer))(x[None])
+    assert not has_convolution(traced)
+    torch.testing.assert_close(traced(x[None])[0], layer(x))
     torch.testing.assert_close(layer(x), nn.Conv2d.forward(layer, x))
+
+
+def has_convolution(graph: GraphModule) -> bool:
+    return any("convolution" in str(node.target) for node in graph.graph.nodes)
+
+
+def test_one_task_and_large_maps_stay_convolutions() -> None:
+    layer = Conv2d(16, 4, 3, padding=1)
+    small, large = torch.randn(1, 2, 16, 28, 28), torch.randn(1, 2, 16, 56, 56)
+    assert has_convolution(make_fx(layer)(small[0]))
+    assert not has_convolution(make_fx(torch.func.vmap(layer))(small))
+    assert has_convolution(make_fx(torch.func.vmap(layer))(large))
 
 
 @pytest.mark.parametrize(("size", "stride", "padding"), GEOMETRIES)

@@ -40,10 +40,8 @@ class Conv4(nn.Module):
         channels, height, width = input_shape
         self.strided = strided
         sizes = [channels] + [hidden] * 4
-        # Of the large maps between pooled blocks, patches would be nine times as large.
-        layer = Conv2d if strided else nn.Conv2d
         self.convolutions = nn.ModuleList(
-            layer(a, b, 3, stride=2 if strided else 1, padding=1) for a, b in pairwise(sizes)
+            Conv2d(a, b, 3, stride=2 if strided else 1, padding=1) for a, b in pairwise(sizes)
         )
         self.norms = nn.ModuleList(BatchNorm(hidden) for _ in range(4))
         for _ in range(4):

@@ -1,4 +1,4 @@
-"""Convolution that is one matrix product where a meta-gradient is compiled.
+"""Convolution that is one matrix product where the meta-gradient of many tasks is compiled.
 
 Under `torch.func.vmap` a convolution whose weights differ between tasks is a grouped one, and its
 derivatives are grouped ones of odd shapes, for which CPUs have slow kernels. Written as a matrix
@@ -13,13 +13,15 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from kshot.transforms import being_traced
+from kshot.transforms import being_traced, being_vectorized
 
 __all__ = ["Conv2d", "fold_patches", "multiply_patches", "unfold_patches"]
 
 
 class Conv2d(nn.Conv2d):
-    """A convolution, as a product of patches and weights while being traced.
+    """A convolution, as a product of patches and weights where many tasks are traced.
+
+    Patches of large maps would not fit the caches: there it stays a convolution.
 
     Args:
         in_channels: channels of the input.
@@ -37,7 +39,10 @@ class Conv2d(nn.Conv2d):
 
     def forward(self, x: Float[Tensor, "n channels height width"]) -> Float[Tensor, "n out h w"]:
         """The convolved pictures."""
-        if not being_traced():
+        if not (being_traced() and being_vectorized()):
+            return super().forward(x)
+        rows, columns = (patches_along(n, *self.geometry) for n in x.shape[-2:])
+        if rows * columns * self.weight[0].numel() > _LARGEST_PATCHES:
             return super().forward(x)
         assert self.bias is not None
         patches = unfold_patches(x.movedim(-3, -1), *self.geometry)
@@ -56,6 +61,11 @@ def multiply_patches(
     last dimension innermost.
     """
     return _Product.apply("outputs", patches, kernels)  # pyright: ignore[reportReturnType]
+
+
+def patches_along(length: int, size: int, stride: int, padding: int) -> int:
+    """How many patches there are along a side of a picture."""
+    return (length + 2 * padding - size) // stride + 1
 
 
 def unfold_patches(
@@ -131,7 +141,7 @@ class _Unfold(torch.autograd.Function):
     @staticmethod
     def forward(x: Tensor, size: int, stride: int, padding: int) -> Tensor:
         *batch, height, width, channels = x.shape
-        rows, columns = ((n + 2 * padding - size) // stride + 1 for n in (height, width))
+        rows, columns = (patches_along(n, size, stride, padding) for n in (height, width))
         padded = F.pad(x, (0, 0, padding, padding, padding, padding)).contiguous()
         # A view of what is stored: the padded pictures are computed once, not once for each tap.
         *steps, row, column, _ = padded.stride()
@@ -208,3 +218,7 @@ class _Fold(torch.autograd.Function):
     def vmap(info: Any, in_dims: tuple[Any, ...], patches: Tensor, *options: Any) -> Any:
         assert in_dims[0] is not None
         return _Fold.apply(patches.movedim(in_dims[0], 0), *options), 0
+
+
+_LARGEST_PATCHES = 2**17
+"""Numbers in the patches of one picture: half a megabyte."""
