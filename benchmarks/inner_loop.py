@@ -319,10 +319,11 @@ def _print_table(rows: list[dict[str, Any]]) -> None:
     """Contestants by cases: milliseconds, and how many times as long as the plain loop."""
     cases = list(dict.fromkeys(row["what"] for row in rows))
     cells = {
-        (row["contestant"], row["what"]): f"{row['ours']:.4g} ({row['ratio_to_plain_loop']:.2f})"
+        (row["contestant"], row["what"]): f"{row['ours']:,.1f} ({row['ratio_to_plain_loop']:.2f})"
         for row in rows
     }
-    print("\nmilliseconds a step (and that divided by the plain loop's)")
-    print(f"{'':<30}" + "".join(f"{case:>16}" for case in cases))
+    print("\nmilliseconds a step (and that divided by the plain loop's)\n")
+    print(f"| | {' | '.join(cases)} |")
+    print("| --- " * (len(cases) + 1) + "|")
     for name in CONTESTANTS:
-        print(f"{name:<30}" + "".join(f"{cells.get((name, case), '-'):>16}" for case in cases))
+        print(f"| {name} | {' | '.join(cells.get((name, case), '-') for case in cases)} |")

@@ -187,6 +187,25 @@ def test_every_figure_of_a_page_is_a_result(page: str):
     assert told and set(told) <= measured, set(told) - measured
 
 
+def test_the_table_of_speeds_is_what_was_measured():
+    """Cells of docs/speed.md: milliseconds, and these divided by the plain loop's."""
+    measured = {
+        (row["contestant"], row["what"]): f"{row['ours']:,.1f} ({row['ratio_to_plain_loop']:.2f})"
+        for row in json.loads(read("results/benchmarks/inner_loop.json"))
+    }
+    lines = [line.strip("| ").split(" | ") for line in read("docs/speed.md").splitlines()]
+    cases = next(line for line in lines if line[0] == "ms a step")[1:]
+    told = {
+        (name, case): cell
+        for name, *cells in lines
+        if len(cells) == len(cases) and (name, cases[0]) in measured
+        for case, cell in zip(cases, cells, strict=True)
+        if cell != "-"
+    }
+    assert told == {key: measured.get(key) for key in told}
+    assert len(told) > len(cases)
+
+
 def check_rows(path: str, keys: set[str]) -> None:
     """A file holds one row, or a list of rows."""
     content = json.loads(read(path))

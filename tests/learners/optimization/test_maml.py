@@ -4,6 +4,7 @@ import copy
 import itertools
 import warnings
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import pytest
 import torch
@@ -11,9 +12,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from kshot.backbones.conv4 import Conv4
 from kshot.backbones.heads import WithHead
 from kshot.backbones.mlp import MLP
 from kshot.backbones.normalization import BatchNorm
+from kshot.config import BatchNormPolicy
 from kshot.episodes import Episodes, Examples, one_hot
 from kshot.learners.optimization.fast_weights import adapted_params
 from kshot.learners.optimization.maml import MAML
@@ -200,6 +203,28 @@ def test_a_subset_of_parameters_by_name_is_adapted(vectors: Episodes):
     net.requires_grad_(False)
     with pytest.raises(ValueError, match="nothing to adapt"):
         MAML(net)
+
+
+@pytest.mark.parametrize("batch_norm", ["batch", "running", "support"])
+@pytest.mark.parametrize("first_order", [False, True])
+def test_what_no_step_moves_is_computed_once(
+    pictures: Episodes, batch_norm: BatchNormPolicy, first_order: bool
+):
+    torch.manual_seed(0)
+    net = WithHead(Conv4((1, 8, 8), hidden=3, strided=True), 5).double()
+    make = partial(MAML, net, adapted=("head.*",), num_inner_steps=3)
+    make = partial(make, batch_norm=batch_norm, first_order=first_order)
+    learner, each_step = make(strategy="loop"), make(gradient_checkpointing=True)
+    calls: list[torch.Size] = []
+    net.encoder.register_forward_hook(lambda _, inputs, __: calls.append(inputs[0].shape))
+    loss = learner(pictures)
+    assert len(calls) == 2 * len(pictures.support.targets)  # support and query of each task
+    torch.testing.assert_close(loss, each_step(pictures))
+    grads = [
+        torch.autograd.grad(learner(pictures), list(learner.parameters()))
+        for learner in (learner, each_step)
+    ]
+    torch.testing.assert_close(*grads)
 
 
 def test_frozen_parameters_stay(vectors: Episodes):

@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from kshot.backbones.heads import WithHead
 from kshot.backbones.normalization import (
     apply_to_query,
     apply_to_support,
@@ -37,6 +38,10 @@ __all__ = [
     "parameters_exchanged",
     "present_columns",
 ]
+
+
+Network = Callable[[Params, Inputs, int], Tensor]
+"""From a task's parameters, its inputs (n, *shape) and its way to outputs (n, way)."""
 
 
 class FastWeights(NamedTuple):
@@ -196,7 +201,10 @@ class FastWeightLearner(MetaLearner[FastWeights]):
         self, start: Params, support: Examples, present: Bool[Tensor, " way"]
     ) -> Iterator[Params]:
         """What one task's network has in place of its own tensors, after 0, 1, ... steps."""
-        loss = partial(self._inner_loss, start, support, present)
+        network = self.network_outputs
+        if self._steps_move_the_head_alone:
+            support, network = self._embedded(support), self._head_outputs
+        loss = partial(self._inner_loss, start, support, present, network=network)
         steps = inner_loop(loss, start, self.rule, self._num_steps, first_order=self.first_order)
         for step, params in enumerate(steps):
             yield params | self.beside(step)
@@ -221,23 +229,48 @@ class FastWeightLearner(MetaLearner[FastWeights]):
         present: Bool[Tensor, " way"],
         params: Params,
         step: int,
+        network: Network | None = None,
     ) -> Float[Tensor, ""]:
         """What a step of one task minimizes, having begun at `start`."""
         examples = _minibatch(support, step, self._batch_size, self.loss.kind)
-        loss = self.support_loss(params | self.beside(step), examples, present)
+        loss = self.support_loss(params | self.beside(step), examples, present, network)
         return loss + self.regularization(params, start)
 
     def support_loss(
-        self, params: Params, examples: Examples, present: Bool[Tensor, " way"]
+        self,
+        params: Params,
+        examples: Examples,
+        present: Bool[Tensor, " way"],
+        network: Network | None = None,
     ) -> Float[Tensor, ""]:
-        """The loss of one task's support examples."""
+        """The loss of one task's support examples; of their embeddings, where `network` says so."""
+        network = network or self.network_outputs
         outputs = apply_to_support(
-            lambda inputs: self.network_outputs(params, inputs, len(present)),
+            lambda inputs: network(params, inputs, len(present)),
             self.policy,
             examples.inputs,
             examples.mask,
         )
         return self.loss(mask_absent(outputs, present), examples.targets, examples.mask)
+
+    @property
+    def _steps_move_the_head_alone(self) -> bool:
+        """Whether what is beneath the head is the same at every step, so that once is enough."""
+        head_alone = all(name.startswith("head.") for name in self.adapted)
+        whole = not self._batch_size  # a minibatch would have statistics of its own
+        return isinstance(self.net, WithHead) and head_alone and whole and not self.beside(0)
+
+    def _embedded(self, support: Examples) -> Examples:
+        """One task's support set with embeddings as its inputs."""
+        assert isinstance(self.net, WithHead)
+        inputs = apply_to_support(self.net.encoder, self.policy, support.inputs, support.mask)
+        return support._replace(inputs=inputs)
+
+    def _head_outputs(self, params: Params, inputs: Inputs, way: int) -> Float[Tensor, "n way"]:
+        """`network_outputs` of embeddings."""
+        assert isinstance(self.net, WithHead)
+        head = {name.removeprefix("head."): value for name, value in params.items()}
+        return _columns(torch.func.functional_call(self.net.head, head, (inputs,)), way)
 
     def predict_one_task(
         self, state: FastWeights, inputs: Inputs, mask: Bool[Tensor, " m"] | None
@@ -271,14 +304,18 @@ class FastWeightLearner(MetaLearner[FastWeights]):
 
     def network_outputs(self, params: Params, inputs: Inputs, way: int) -> Float[Tensor, "n way"]:
         """The network's outputs with a task's parameters, the first `way` of its columns."""
-        outputs = torch.func.functional_call(self.net, params, (inputs,))
-        if outputs.dim() != 2 or outputs.shape[1] < way:
-            raise ValueError(
-                f"The network gave outputs of shape {tuple(outputs.shape)} for one task; expected "
-                f"(examples, at least {way}): one column for each of the episode's {way} classes "
-                "or outputs. Give the network more outputs, or draw episodes of a smaller way."
-            )
-        return outputs[:, :way]
+        return _columns(torch.func.functional_call(self.net, params, (inputs,)), way)
+
+
+def _columns(outputs: Tensor, way: int) -> Float[Tensor, "n way"]:
+    """The first `way` columns of a network's outputs for one task, which has to have them."""
+    if outputs.dim() != 2 or outputs.shape[1] < way:
+        raise ValueError(
+            f"The network gave outputs of shape {tuple(outputs.shape)} for one task; expected "
+            f"(examples, at least {way}): one column for each of the episode's {way} classes "
+            "or outputs. Give the network more outputs, or draw episodes of a smaller way."
+        )
+    return outputs[:, :way]
 
 
 _LOCK = threading.RLock()
