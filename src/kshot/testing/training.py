@@ -173,8 +173,8 @@ def check_learning(
     episodes = separable(episodes, learner.loss.kind)
     optimizer = torch.optim.Adam(trainable(learner.train()), lr=outer_lr)
     losses, adapted = [], [_adapted_loss(learner, episodes)]
-    for _ in range(num_steps):
-        loss = learner(episodes)
+    for step in range(num_steps):
+        loss = seeded(step, lambda: learner(episodes))  # views and dropout, as in every run
         losses.append(loss.item())
         optimizer.zero_grad()
         loss.backward()
