@@ -31,7 +31,7 @@ from benchmarks.contestants import (
     Step,
     build,
 )
-from benchmarks.rows import benchmark_row, write_rows
+from benchmarks.rows import benchmark_row, read_rows, write_rows
 from kshot import MLP, Conv4, mean_squared_error
 from kshot.learners.task_map import choose_strategy, forward_flops
 
@@ -87,7 +87,8 @@ def main(
     """Measure and write results/benchmarks/inner_loop.json.
 
     Args:
-        cases: names of `CASES` to measure; the file then has these alone.
+        cases: names of `CASES` to measure; rows of the others stay in the file, and each case is
+            written when it is done.
         repeats: how often each contestant is timed, in turn.
         tasks: another number of tasks than the cases have, for a quick look; 0 is their own.
         compile_limit: seconds that a compilation may take; 0 leaves out what is compiled.
@@ -99,8 +100,10 @@ def main(
         for name in cases:
             case = replace(CASES[name], tasks=tasks or CASES[name].tasks)
             rows += _measure(name, case, repeats, compile_limit)
-    _print_table(rows)
-    write_rows("inner_loop", rows)
+            measured = {row["what"] for row in rows}
+            others = [row for row in read_rows("inner_loop") if row["what"] not in measured]
+            write_rows("inner_loop", rows, others)
+    _print_table(read_rows("inner_loop"))
 
 
 def _measure(name: str, case: Case, repeats: int, compile_limit: float) -> list[dict[str, Any]]:
@@ -317,7 +320,8 @@ def _first_call(step: Step) -> dict[str, float]:
 
 def _print_table(rows: list[dict[str, Any]]) -> None:
     """Contestants by cases: milliseconds, and how many times as long as the plain loop."""
-    cases = list(dict.fromkeys(row["what"] for row in rows))
+    measured = {row["what"] for row in rows}
+    cases = [case for case in CASES if case in measured]
     cells = {
         (row["contestant"], row["what"]): f"{row['ours']:,.1f} ({row['ratio_to_plain_loop']:.2f})"
         for row in rows

@@ -3,13 +3,13 @@
 import json
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from kshot.evaluation.results import git_revision, machine, versions
 
-__all__ = ["alternate", "benchmark_row", "write_rows"]
+__all__ = ["alternate", "benchmark_row", "read_rows", "write_rows"]
 
 FOLDER = Path(__file__).parents[1] / "results" / "benchmarks"
 
@@ -25,8 +25,16 @@ def benchmark_row(
     return {**row, "unit": unit, **more}
 
 
-def write_rows(name: str, rows: list[dict[str, Any]]) -> None:
-    """Write the rows of one benchmark, with where they come from."""
+def read_rows(name: str) -> list[dict[str, Any]]:
+    """The rows of one benchmark; [] when it was not measured."""
+    path = FOLDER / f"{name}.json"
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
+
+
+def write_rows(
+    name: str, rows: list[dict[str, Any]], beside: Sequence[dict[str, Any]] = ()
+) -> None:
+    """Write the rows of one benchmark with where they come from, beside others as they are."""
     provenance = {
         "command": f"python -m benchmarks {name}",
         "versions": versions(),
@@ -34,7 +42,7 @@ def write_rows(name: str, rows: list[dict[str, Any]]) -> None:
         "machine": machine(),
     }
     FOLDER.mkdir(parents=True, exist_ok=True)
-    text = json.dumps([{**row, **provenance} for row in rows], indent=2)
+    text = json.dumps([*beside, *({**row, **provenance} for row in rows)], indent=2)
     (FOLDER / f"{name}.json").write_text(text + "\n", encoding="utf-8")
 
 
