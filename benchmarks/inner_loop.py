@@ -74,7 +74,7 @@ CASES = {
 }
 
 LEAST_SECONDS = 0.2  # steps shorter than this are timed several in a row
-MOST_STEPS_COMPILED = 1  # five take ten minutes to compile, and more
+MOST_STEPS_COMPILED = 1  # a graph grows with its steps, and the time to compile it too
 EXACT = 1e-6  # in float64
 
 
@@ -253,7 +253,7 @@ def _costs(
     skipped: dict[str, str] = {}
     for contestant in _contestants(case):
         if contestant in COMPILED and (not compile_limit or case.num_steps > MOST_STEPS_COMPILED):
-            skipped[contestant] = "not compiled: that takes longer than all else here"
+            skipped[contestant] = "left out: no time was given to compile it, or it has many steps"
             continue
         code = f"from benchmarks.inner_loop import cost; cost({name!r}, {contestant!r}, "
         command = [sys.executable, "-c", f"{code}{case.tasks})"]

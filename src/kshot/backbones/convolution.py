@@ -202,8 +202,7 @@ class _Fold(torch.autograd.Function):
         pixels = torch.stack(lines, dim=-3).flatten(-4, -3)
         height, width = shape
         pixels = pixels[..., padding : padding + height, padding : padding + width, :]
-        missing = (n - m for n, m in zip(shape, pixels.shape[-3:-1], strict=True))
-        below, right = missing
+        below, right = (n - m for n, m in zip(shape, pixels.shape[-3:-1], strict=True))
         return F.pad(pixels, (0, 0, 0, right, 0, below)) if below or right else pixels
 
     @staticmethod
