@@ -29,7 +29,7 @@ run: .venv/kshot ## Train a Prototypical Network on glyphs, 5-way 1-shot, and dr
 
 test: lint ## Lint, check types, run the tests
 	$(BIN)/pyright
-	$(BIN)/pytest
+	$(BIN)/pytest -n auto --maxprocesses 8 --dist worksteal
 
 lint: .venv/dev ## Check style
 	$(BIN)/ruff check

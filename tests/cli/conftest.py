@@ -1,8 +1,16 @@
+"""A folder of pictures, and a run trained on it."""
+
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
+
+
+@pytest.fixture(autouse=True)
+def wide_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No table is cut short, however long the paths of temporary folders are."""
+    monkeypatch.setenv("COLUMNS", "250")
 
 
 @pytest.fixture(scope="session")
