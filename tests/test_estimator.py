@@ -301,7 +301,7 @@ def test_any_labels(labels: list):
 def test_computes_in_the_precision_of_the_learner():
     X, y = blobs()
     classifier = FewShotClassifier(ProtoNet(MLP((4,))).double()).fit(X.astype(np.float32), y)
-    assert classifier.state_.prototypes.dtype == torch.float64
+    assert classifier.state_.summary.dtype == torch.float64
     assert classifier.predict_proba(X.astype(np.float32)).dtype == np.float64
 
 

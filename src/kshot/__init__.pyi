@@ -24,6 +24,7 @@ from kshot.data.splits import LabelledSplits as LabelledSplits
 
 # 2. Networks
 from kshot.backbones.conv4 import Conv4 as Conv4
+from kshot.backbones.feature_maps import FeatureMaps as FeatureMaps
 from kshot.backbones.heads import Flatten as Flatten, WithHead as WithHead
 from kshot.backbones.mlp import MLP as MLP
 from kshot.backbones.normalization import BatchNorm as BatchNorm, split_affine as split_affine
@@ -31,9 +32,22 @@ from kshot.backbones.resnet12 import ResNet12 as ResNet12
 
 # 3. Learners
 from kshot.learners.baselines.contrastive import Contrastive as Contrastive
+from kshot.learners.baselines.cosine_classifiers import (
+    BaselinePlusPlus as BaselinePlusPlus,
+    Imprinted as Imprinted,
+)
 from kshot.learners.baselines.fine_tuning import FineTuning as FineTuning
 from kshot.learners.baselines.nearest_centroid import NearestCentroid as NearestCentroid
+from kshot.learners.baselines.nearest_neighbor import NearestNeighbor as NearestNeighbor
+from kshot.learners.baselines.simple_shot import SimpleShot as SimpleShot
+from kshot.learners.metric.gaussian import GaussianProtoNet as GaussianProtoNet
+from kshot.learners.metric.matching import MatchingNet as MatchingNet
 from kshot.learners.metric.prototypical import ProtoNet as ProtoNet
+from kshot.learners.metric.relation import RelationNet as RelationNet
+from kshot.learners.metric.semi_supervised import (
+    SemiSupervisedProtoNet as SemiSupervisedProtoNet,
+)
+from kshot.learners.metric.siamese import SiameseNet as SiameseNet
 from kshot.learners.optimization.anil import ANIL as ANIL
 from kshot.learners.optimization.imaml import IMAML as IMAML
 from kshot.learners.optimization.inner_loop import inner_loop as inner_loop

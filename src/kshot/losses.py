@@ -18,6 +18,7 @@ __all__ = [
     "cross_entropy",
     "mask_absent",
     "mean_squared_error",
+    "squared_score_error",
 ]
 
 
@@ -128,11 +129,19 @@ def _squared_error_rows(predictions: Tensor, targets: Tensor) -> Tensor:
     return (predictions - targets).square().mean(-1)
 
 
+def _squared_score_error_rows(logits: Tensor, targets: Tensor) -> Tensor:
+    present = logits > torch.finfo(logits.dtype).min  # `mask_absent` put the others there
+    return ((logits.sigmoid() - targets).square() * present).sum(-1) / present.sum(-1).clamp_min(1)
+
+
 cross_entropy = Loss("cross_entropy", "classification", _cross_entropy_rows)
 """Cross-entropy of logits against class probabilities."""
 
 mean_squared_error = Loss("mean_squared_error", "regression", _squared_error_rows)
 """Squared error, averaged over outputs."""
 
-LOSSES = {loss.name: loss for loss in (cross_entropy, mean_squared_error)}
+squared_score_error = Loss("squared_score_error", "classification", _squared_score_error_rows)
+"""Squared error of each class's own score, the sigmoid of its logit, averaged over classes."""
+
+LOSSES = {loss.name: loss for loss in (cross_entropy, mean_squared_error, squared_score_error)}
 """Every loss, by name."""

@@ -34,6 +34,11 @@ STEPS: dict[str, dict[str, Any]] = {
     "maml_plus_plus": {"num_inner_steps": 2, "inner_lr": 0.3},
     "imaml": {"num_inner_steps": 8, "inner_lr": 0.3, "strength": 1.0},
     "meta_sgd": {"num_inner_steps": 2, "lowest_rate": 0.1, "highest_rate": 0.5},
+    "imprinted": {"num_test_steps": 3, "inner_lr": 0.3},
+    "baseline_plus_plus": {"num_test_steps": 3, "inner_lr": 0.3},
+    "siamese": {"features": 3},
+    "matching_fce": {"num_reads": 2},
+    "relation": {"hidden": 3},
     "reptile": {"num_inner_steps": 2, "num_test_steps": 3, "inner_lr": 0.05},
 }
 MAX_WAY = 4
@@ -42,7 +47,7 @@ MAX_WAY = 4
 @pytest.fixture
 def smooth(monkeypatch: pytest.MonkeyPatch) -> None:
     """Networks without the kinks of ReLU, which central differences would trip over."""
-    monkeypatch.setattr(F, "relu", F.softplus)
+    monkeypatch.setattr(F, "relu", lambda x, inplace=False: F.softplus(x))
     monkeypatch.setattr(F, "leaky_relu", lambda x, slope: slope * x + (1 - slope) * F.softplus(x))
 
 

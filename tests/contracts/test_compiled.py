@@ -13,10 +13,14 @@ from kshot.training.compiled import CompiledMetaLoss
 
 Make = Callable[..., Any]
 
-REFUSED = {("fine_tuning", None)}  # it reads class numbers to check them
+# Pre-training reads class numbers to check them, a relation network which classes there are.
+PRE_TRAINED = ("fine_tuning", "simple_shot", "imprinted", "baseline_plus_plus")
+REFUSED = {(name, None) for name in (*PRE_TRAINED, "relation")}
 # Where no example's output depends on another's, they embed the examples that there are.
 REFUSED_MASKED = {
-    *((name, None) for name in ("contrastive", "protonet", "anil", "r2d2")),
+    *((name, None) for name in ("contrastive", "protonet", "anil", "r2d2", "siamese")),
+    *((name, None) for name in ("matching", "matching_fce", "gaussian_protonet")),
+    ("semi_supervised_protonet", None),
     ("protonet", "running"),
 }
 

@@ -9,7 +9,7 @@ import torch
 from kshot.episodes import Episodes
 from kshot.learner import MetaLearner
 from kshot.learners.registry import LEARNERS
-from kshot.options import option_types
+from kshot.options import option_types, unwrapped
 from kshot.testing import (
     CHECKS,
     check_determinism,
@@ -33,6 +33,10 @@ NETWORKS = [
 ]
 
 
+def policies_of(name: str) -> tuple[str, ...]:
+    return unwrapped(LEARNERS[name].constructor).batch_norm_policies  # pyright: ignore
+
+
 # What neither padding nor a BatchNorm policy can break is checked without them.
 ONCE = {check_determinism, check_forward, check_learning, check_saving}
 
@@ -40,10 +44,10 @@ ONCE = {check_determinism, check_forward, check_learning, check_saving}
 def applies(
     check: Callable[..., None], name: str, kind: str, backbone: str, policy: Any, masked: bool
 ) -> bool:
-    """Regression is on vectors; learners without the option have one policy only."""
+    """Regression is on vectors, and not every learner has every policy."""
     if (kind == "regression" and backbone != "mlp") or (check in ONCE and masked):
         return False
-    return policy in (None, "running") or name != "nearest_centroid"
+    return policy in (None, *policies_of(name))
 
 
 @pytest.mark.parametrize(
@@ -96,7 +100,9 @@ def gradient_cases(rows: list[tuple[str, str]]) -> list[tuple[Any, ...]]:
             cases += [(name, kind, "mlp", strategy, None, masked) for masked in (False, True)]
         if kind == "regression":
             continue
-        for policy in POLICIES:
+        for policy in policies_of(name):
+            if policy not in POLICIES:
+                continue
             cases += [(name, kind, "conv4_strided", looped[0], policy, m) for m in (False, True)]
             cases.append((name, kind, "conv4", looped[0], policy, False))
             cases += [(name, kind, "conv4_strided", other, policy, True) for other in looped[1:]]
@@ -154,7 +160,8 @@ def test_a_first_order_gradient_is_not_the_gradient(make_learner: Make, make_epi
 
 def test_every_meta_gradient_has_a_test():
     oracles = {"fomaml"}
-    own_files = {"contrastive", "fine_tuning", "reptile", "imaml"}  # under tests/learners
+    pre_trained = {"contrastive", "fine_tuning", "simple_shot", "imprinted", "baseline_plus_plus"}
+    own_files = {*pre_trained, "reptile", "imaml", "siamese"}  # under tests/learners
     for name, row in LEARNERS.items():
         kind = row.meta_gradient
         tested = kind in ("exact", "none") or name in oracles | own_files

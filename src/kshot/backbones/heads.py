@@ -1,14 +1,15 @@
-"""What stands before or after an encoder: nothing at all, or a linear head."""
+"""What stands before or after an encoder: nothing at all, a linear or a cosine head."""
 
 import math
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from kshot.episodes import Inputs
 
-__all__ = ["Flatten", "WithHead", "embedding_dim"]
+__all__ = ["CosineHead", "Flatten", "WithHead", "embedding_dim"]
 
 
 class Flatten(nn.Module):
@@ -43,6 +44,25 @@ class WithHead(nn.Module):
     def forward(self, inputs: Inputs) -> Float[Tensor, "n outputs"]:
         """The head's outputs for the inputs' embeddings."""
         return self.head(self.encoder(inputs))
+
+
+class CosineHead(nn.Module):
+    """Cosines of embeddings with the weights of each output, times a learned scale.
+
+    Args:
+        num_inputs: size of an embedding.
+        num_outputs: columns of the head.
+        scale: at the start.
+    """
+
+    def __init__(self, num_inputs: int, num_outputs: int, *, scale: float = 10.0) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(num_outputs, num_inputs) / num_inputs**0.5)
+        self.scale = nn.Parameter(torch.tensor(scale))
+
+    def forward(self, embeddings: Float[Tensor, "*n dim"]) -> Float[Tensor, "*n outputs"]:
+        """Scaled cosines."""
+        return self.scale * (F.normalize(embeddings, dim=-1) @ F.normalize(self.weight, dim=-1).T)
 
 
 def embedding_dim(encoder: nn.Module) -> int:

@@ -7,6 +7,7 @@ from typing import Any
 from torch import nn
 
 from kshot.backbones.conv4 import Conv4
+from kshot.backbones.feature_maps import FeatureMaps
 from kshot.backbones.heads import Flatten
 from kshot.backbones.mlp import MLP
 from kshot.backbones.resnet12 import ResNet12
@@ -37,6 +38,9 @@ BACKBONES: dict[str, BackboneRow] = {
     "conv4": BackboneRow(Conv4, "four pooled convolution blocks, 64 channels", pictures=True),
     "conv4_strided": BackboneRow(
         Conv4, "four strided convolution blocks, 64 channels", {"strided": True}, pictures=True
+    ),
+    "feature_maps": BackboneRow(
+        FeatureMaps, "four convolution blocks, two of them pooled, for relation", pictures=True
     ),
     "resnet12": BackboneRow(ResNet12, "four residual blocks, mean over space", pictures=True),
     "mlp": BackboneRow(MLP, "fully connected layers"),

@@ -12,9 +12,17 @@ from kshot.backbones.registry import build_backbone
 from kshot.config import Choice
 from kshot.learner import MetaLearner
 from kshot.learners.baselines.contrastive import Contrastive
+from kshot.learners.baselines.cosine_classifiers import BaselinePlusPlus, Imprinted
 from kshot.learners.baselines.fine_tuning import FineTuning
 from kshot.learners.baselines.nearest_centroid import NearestCentroid
+from kshot.learners.baselines.nearest_neighbor import NearestNeighbor
+from kshot.learners.baselines.simple_shot import SimpleShot
+from kshot.learners.metric.gaussian import GaussianProtoNet
+from kshot.learners.metric.matching import MatchingNet
 from kshot.learners.metric.prototypical import ProtoNet
+from kshot.learners.metric.relation import RelationNet
+from kshot.learners.metric.semi_supervised import SemiSupervisedProtoNet
+from kshot.learners.metric.siamese import SiameseNet
 from kshot.learners.optimization.anil import ANIL
 from kshot.learners.optimization.imaml import IMAML
 from kshot.learners.optimization.maml import MAML
@@ -99,6 +107,15 @@ LEARNERS: dict[str, LearnerRow] = {
         meta_trained=False,
         meta_gradient="none",
     ),
+    "nearest_neighbor": LearnerRow(
+        NearestNeighbor,
+        _encoder,
+        "baselines",
+        "most similar support example, on pixels or on a frozen encoder",
+        "-",
+        meta_trained=False,
+        meta_gradient="none",
+    ),
     "fine_tuning": LearnerRow(
         FineTuning,
         _encoder_and_outputs,
@@ -116,12 +133,79 @@ LEARNERS: dict[str, LearnerRow] = {
         "A Simple Framework for Contrastive Learning of Visual Representations, ICML 2020",
         meta_gradient="surrogate",
     ),
+    "simple_shot": LearnerRow(
+        SimpleShot,
+        _encoder_and_outputs,
+        "baselines",
+        "pre-training, then nearest class mean of centered and scaled embeddings",
+        "SimpleShot: Revisiting Nearest-Neighbor Classification for Few-Shot Learning, 2019",
+        meta_gradient="surrogate",
+    ),
+    "imprinted": LearnerRow(
+        Imprinted,
+        _encoder_and_outputs,
+        "baselines",
+        "pre-training with cosines; the mean direction of a new class is its weights",
+        "Low-Shot Learning with Imprinted Weights, CVPR 2018",
+        meta_gradient="surrogate",
+    ),
+    "baseline_plus_plus": LearnerRow(
+        BaselinePlusPlus,
+        _encoder_and_outputs,
+        "baselines",
+        "pre-training with cosines, then a cosine head for each task by gradient steps",
+        "A Closer Look at Few-shot Classification, ICLR 2019",
+        meta_gradient="surrogate",
+    ),
+    "siamese": LearnerRow(
+        SiameseNet,
+        _encoder,
+        "metric",
+        "whether two examples are of one class; then the most similar support example",
+        "Siamese Neural Networks for One-shot Image Recognition, ICML Deep Learning Workshop 2015",
+        meta_gradient="surrogate",
+    ),
+    "matching": LearnerRow(
+        MatchingNet,
+        _encoder,
+        "metric",
+        "attention over the support examples, whose labels are mixed",
+        "Matching Networks for One Shot Learning, NeurIPS 2016",
+    ),
+    "matching_fce": LearnerRow(
+        partial(MatchingNet, full_context=True),
+        _encoder,
+        "metric",
+        "matching networks whose embeddings depend on the support set",
+        "Matching Networks for One Shot Learning, NeurIPS 2016",
+    ),
     "protonet": LearnerRow(
         ProtoNet,
         _encoder,
         "metric",
         "nearest class mean in a learned embedding",
         "Prototypical Networks for Few-shot Learning, NeurIPS 2017",
+    ),
+    "gaussian_protonet": LearnerRow(
+        GaussianProtoNet,
+        _encoder,
+        "metric",
+        "prototypes weighted, and distances scaled, by how certain each example is",
+        "Gaussian Prototypical Networks for Few-Shot Learning on Omniglot, 2017",
+    ),
+    "semi_supervised_protonet": LearnerRow(
+        SemiSupervisedProtoNet,
+        _encoder,
+        "metric",
+        "prototypes refined by unlabelled support examples",
+        "Meta-Learning for Semi-Supervised Few-Shot Classification, ICLR 2018",
+    ),
+    "relation": LearnerRow(
+        RelationNet,
+        _encoder,
+        "metric",
+        "a network that scores each query beside each class",
+        "Learning to Compare: Relation Network for Few-Shot Learning, CVPR 2018",
     ),
     "maml": LearnerRow(
         MAML,

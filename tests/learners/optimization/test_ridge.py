@@ -27,7 +27,7 @@ def test_the_head_is_the_solution_of_each_tasks_ridge_regression(dim: int):
         solved = Ridge(alpha=0.7, fit_intercept=False)
         solved.fit(support.inputs[task].numpy(), support.targets[task].numpy())
         expected = torch.from_numpy(solved.coef_.T)
-        torch.testing.assert_close(state.weight[task].detach(), expected)
+        torch.testing.assert_close(state.summary[task].detach(), expected)
 
 
 @pytest.mark.parametrize("dim", [3, 20])
@@ -50,7 +50,7 @@ def test_logits_are_scaled_and_shifted_and_values_are_not():
     regressor = R2D2(nn.Identity(), loss=mean_squared_error).double()
     state = regressor.adapt(support)
     values = regressor.predict(state, support.inputs)
-    torch.testing.assert_close(values, support.inputs @ state.weight)
+    torch.testing.assert_close(values, support.inputs @ state.summary)
     logits = classifier.predict(classifier.adapt(support), support.inputs)
     torch.testing.assert_close(logits, 3 * values + 0.5)
 

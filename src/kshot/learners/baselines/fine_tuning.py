@@ -2,12 +2,13 @@
 
 from typing import Literal
 
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from kshot.backbones.heads import WithHead
 from kshot.config import BatchNormPolicy
-from kshot.episodes import Episodes, concatenate, one_hot
+from kshot.episodes import Episodes, concatenate
+from kshot.learners.baselines.pretraining import targets_among_all
 from kshot.learners.embedding import embed_pooled
 from kshot.learners.optimization.fast_weights import FastWeightLearner
 from kshot.learners.optimization.update_rules import SGD, Params
@@ -106,7 +107,7 @@ class FineTuning(FineTuned):
         examples = concatenate(episodes.support, episodes.query)
         targets = examples.targets
         if self.loss.kind == "classification":
-            targets = self._targets_among_all(targets, episodes.classes)
+            targets = targets_among_all(targets, episodes.classes, self.num_outputs)
         outputs = embed_pooled(self.net, examples.inputs, examples.mask, update_statistics=True)
         columns = targets.shape[-1]
         if outputs.shape[-1] < columns:
@@ -117,21 +118,3 @@ class FineTuning(FineTuned):
         mask = None if examples.mask is None else examples.mask.flatten()
         predictions = outputs[..., :columns].flatten(0, 1)
         return self.loss(predictions, targets.flatten(0, 1), mask)
-
-    def _targets_among_all(
-        self, targets: Float[Tensor, "tasks n way"], classes: Int[Tensor, "tasks way"] | None
-    ) -> Float[Tensor, "tasks n classes"]:
-        """Target rows over all training classes instead of those of the episode."""
-        if classes is None:
-            raise ValueError(
-                "Pre-training tells all training classes apart, so episodes need `classes`: "
-                "the data set's own class of each column."
-            )
-        largest = int(classes.max())
-        if largest >= self.num_outputs:
-            raise ValueError(
-                f"The episodes have class {largest}, counted from 0, and the network has "
-                f"{self.num_outputs} outputs, one for each training class: build it with "
-                f"num_outputs={largest + 1} or more, and train on the training split only."
-            )
-        return targets @ one_hot(classes, self.num_outputs, targets.dtype)

@@ -1,5 +1,17 @@
 """Metric learners: the comparison is learned."""
 
+from kshot.learners.metric.gaussian import GaussianProtoNet
+from kshot.learners.metric.matching import MatchingNet
 from kshot.learners.metric.prototypical import ProtoNet
+from kshot.learners.metric.relation import RelationNet
+from kshot.learners.metric.semi_supervised import SemiSupervisedProtoNet
+from kshot.learners.metric.siamese import SiameseNet
 
-__all__ = ["ProtoNet"]
+__all__ = [
+    "GaussianProtoNet",
+    "MatchingNet",
+    "ProtoNet",
+    "RelationNet",
+    "SemiSupervisedProtoNet",
+    "SiameseNet",
+]

@@ -1,10 +1,18 @@
 """Distances and set statistics shared by the metric learners."""
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-__all__ = ["class_means", "squared_distances"]
+__all__ = [
+    "class_maxima",
+    "class_means",
+    "cosines",
+    "scaled_squared_distances",
+    "squared_distances",
+    "weighted_city_block",
+]
 
 
 def class_means(
@@ -33,6 +41,59 @@ def squared_distances(
         products = points @ centers.transpose(-2, -1)
         point_norms = points.square().sum(-1).unsqueeze(-1)
         return point_norms - 2 * products + centers.square().sum(-1).unsqueeze(-2)
+
+
+def scaled_squared_distances(
+    points: Float[Tensor, "tasks m dim"],
+    centers: Float[Tensor, "tasks way dim"],
+    scales: Float[Tensor, "tasks way dim"],
+) -> Float[Tensor, "tasks m way"]:
+    """Sum over dimensions of scale * (point - center)^2, each center with scales of its own.
+
+    By two matrix products: no (m, way, dim) temporary. Rounding may leave less than zero.
+    """
+    with torch.autocast(points.device.type, enabled=False):
+        points, centers, scales = map(_at_least_float32, (points, centers, scales))
+        weighted = scales * centers
+        squares = points.square() @ scales.mT - 2 * points @ weighted.mT
+        return squares + (weighted * centers).sum(-1).unsqueeze(-2)
+
+
+def cosines(
+    points: Float[Tensor, "tasks m dim"], others: Float[Tensor, "tasks n dim"]
+) -> Float[Tensor, "tasks m n"]:
+    """Cosine of the angle between every point and every other one; 0 where one is zero."""
+    with torch.autocast(points.device.type, enabled=False):
+        points, others = _at_least_float32(points), _at_least_float32(others)
+        return F.normalize(points, dim=-1) @ F.normalize(others, dim=-1).mT
+
+
+def weighted_city_block(
+    points: Float[Tensor, "tasks m dim"],
+    others: Float[Tensor, "tasks n dim"],
+    weights: Float[Tensor, " dim"],
+) -> Float[Tensor, "tasks m n"]:
+    """Sum over dimensions of weight * |point - other|, for weights of either sign.
+
+    |weight| goes into the points and the difference of two unweighted distances is taken, of the
+    positive and of the negative weights: no (m, n, dim) temporary.
+    """
+    with torch.autocast(points.device.type, enabled=False):
+        points, others, weights = map(_at_least_float32, (points, others, weights))
+
+        def distances(part: Tensor) -> Tensor:
+            return torch.cdist(points * part, others * part, p=1)
+
+        return distances(F.relu(weights)) - distances(F.relu(-weights))
+
+
+def class_maxima(
+    similarities: Float[Tensor, "tasks m n"], targets: Float[Tensor, "tasks n way"]
+) -> Float[Tensor, "tasks m way"]:
+    """The largest similarity to an example of every class; very low, but finite, without any."""
+    absent = (targets == 0).mT.unsqueeze(1)
+    lowest = torch.finfo(similarities.dtype).min / 2
+    return similarities.unsqueeze(2).masked_fill(absent, lowest).amax(-1)
 
 
 def _at_least_float32(values: Tensor) -> Tensor:

@@ -1,0 +1,206 @@
+"""Baseline++ and imprinted weights: cosine classifiers in pre-training and on a new task."""
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from kshot.backbones.heads import CosineHead, embedding_dim
+from kshot.config import BatchNormPolicy
+from kshot.learners.baselines.pretraining import PretrainedLearner
+from kshot.learners.metric.distances import class_means, cosines
+from kshot.losses import Loss, counted_rows, cross_entropy, mask_absent
+
+__all__ = ["BaselinePlusPlus", "Imprinted"]
+
+Weights = Float[Tensor, "tasks way dim"]
+
+
+class Imprinted(PretrainedLearner[Weights]):
+    """Imprinted weights: a new class gets its mean direction as its weights.
+
+    Pre-training learns a cosine classifier of all training classes with a learned scale. The
+    weights of a new class are (section 3.2 of the paper)
+
+        w_k = normalize(mean of normalize(f(x_i)) over the class),   logit_k = scale w_k . f / |f|,
+
+    and may be tuned from there by gradient steps on the support set.
+
+    State:
+        `EmbeddingState` of the weights of every task (tasks, way, dim).
+
+    Args:
+        encoder: network from inputs (n, *shape) to embeddings, with its `embedding_dim`.
+        num_outputs: training classes.
+        scale: of the cosines, at the start.
+        num_test_steps: gradient steps on the weights of the new classes.
+        inner_lr: learning rate of these steps.
+        batch_norm: where BatchNorm statistics come from on new tasks.
+        loss: loss of pre-training, of the gradient steps and of the query.
+
+    Note:
+        The paper fine-tunes the whole network; here it is the new weights alone.
+
+    Example:
+        >>> from kshot.backbones.mlp import MLP
+        >>> from kshot.episodes import Examples
+        >>> learner = Imprinted(MLP((3,)), 100)
+        >>> support = Examples(torch.eye(3).expand(4, 3, 3), torch.eye(3).expand(4, 3, 3))
+        >>> learner.predict(learner.adapt(support), torch.eye(3).expand(4, 3, 3)).shape
+        torch.Size([4, 3, 3])
+
+    Reference:
+        Low-Shot Learning with Imprinted Weights. CVPR 2018. https://arxiv.org/abs/1712.07136
+    """
+
+    head: CosineHead
+
+    def __init__(
+        self,
+        encoder: nn.Module,
+        num_outputs: int,
+        *,
+        scale: float = 10.0,
+        num_test_steps: int = 0,
+        inner_lr: float = 0.1,
+        batch_norm: BatchNormPolicy = "running",
+        loss: Loss = cross_entropy,
+    ) -> None:
+        head = CosineHead(embedding_dim(encoder), num_outputs, scale=scale)
+        super().__init__(encoder, head, batch_norm=batch_norm, loss=loss)
+        self.num_test_steps = num_test_steps
+        self.inner_lr = inner_lr
+
+    def summarize(
+        self,
+        embeddings: Float[Tensor, "tasks n dim"],
+        targets: Float[Tensor, "tasks n way"],
+        mask: Bool[Tensor, "tasks n"] | None,
+    ) -> Weights:
+        """The mean direction of each class, and the gradient steps from there."""
+        weights = class_means(F.normalize(embeddings, dim=-1), targets, mask)
+        weights = F.normalize(weights, dim=-1)
+        return _tuned(
+            weights, embeddings, targets, mask, self.head.scale, self.loss, self.num_test_steps,
+            self.inner_lr,
+        )  # fmt: skip
+
+    def compare(
+        self,
+        summary: Weights,
+        embeddings: Float[Tensor, "tasks m dim"],
+        mask: Bool[Tensor, "tasks m"] | None,
+    ) -> Float[Tensor, "tasks m way"]:
+        """Scaled cosines of each query with each class's weights."""
+        return self.head.scale * cosines(embeddings, summary)
+
+
+class BaselinePlusPlus(PretrainedLearner[Weights]):
+    """Baseline++: a cosine classifier is pre-trained, and trained anew on each task's support set.
+
+    Cosines keep the directions of a class together (section 3.2 of the paper); the encoder stays as
+    pre-training left it.
+
+    State:
+        `EmbeddingState` of the weights of every task (tasks, way, dim).
+
+    Args:
+        encoder: network from inputs (n, *shape) to embeddings, with its `embedding_dim`.
+        num_outputs: training classes.
+        scale: of the cosines in pre-training, at the start; 10 in the authors' code for more than
+            200 classes.
+        test_scale: of the cosines on a new task.
+        num_test_steps: gradient steps on a new task, from random weights that are the same for
+            every task.
+        inner_lr: learning rate of these steps, on the mean loss of the support set.
+        batch_norm: where BatchNorm statistics come from on new tasks.
+        loss: loss of pre-training, of the gradient steps and of the query.
+
+    Note:
+        The authors take minibatches of 4 with momentum and dampening .9 and weight decay; here
+        each step is of the whole support set, and plain.
+
+    Example:
+        >>> from kshot.backbones.mlp import MLP
+        >>> from kshot.episodes import Examples
+        >>> learner = BaselinePlusPlus(MLP((3,)), 100)
+        >>> support = Examples(torch.eye(3).expand(4, 3, 3), torch.eye(3).expand(4, 3, 3))
+        >>> learner.predict(learner.adapt(support), torch.eye(3).expand(4, 3, 3)).shape
+        torch.Size([4, 3, 3])
+
+    Reference:
+        A Closer Look at Few-shot Classification. ICLR 2019. https://arxiv.org/abs/1904.04232
+    """
+
+    head: CosineHead
+
+    def __init__(
+        self,
+        encoder: nn.Module,
+        num_outputs: int,
+        *,
+        scale: float = 10.0,
+        test_scale: float = 2.0,
+        num_test_steps: int = 100,
+        inner_lr: float = 1.0,
+        batch_norm: BatchNormPolicy = "running",
+        loss: Loss = cross_entropy,
+    ) -> None:
+        head = CosineHead(embedding_dim(encoder), num_outputs, scale=scale)
+        super().__init__(encoder, head, batch_norm=batch_norm, loss=loss)
+        self.test_scale = test_scale
+        self.num_test_steps = num_test_steps
+        self.inner_lr = inner_lr
+
+    def summarize(
+        self,
+        embeddings: Float[Tensor, "tasks n dim"],
+        targets: Float[Tensor, "tasks n way"],
+        mask: Bool[Tensor, "tasks n"] | None,
+    ) -> Weights:
+        """Train a cosine classifier on the support set."""
+        # Row by row: what a class starts from must not depend on how many there are.
+        way, dim = targets.shape[-1], embeddings.shape[-1]
+        generator = torch.Generator().manual_seed(0)
+        start = torch.stack([torch.randn(dim, generator=generator) for _ in range(way)])
+        weights = F.normalize(start, dim=-1).to(embeddings).expand(len(targets), way, dim)
+        return _tuned(
+            weights, embeddings, targets, mask, self.test_scale, self.loss, self.num_test_steps,
+            self.inner_lr,
+        )  # fmt: skip
+
+    def compare(
+        self,
+        summary: Weights,
+        embeddings: Float[Tensor, "tasks m dim"],
+        mask: Bool[Tensor, "tasks m"] | None,
+    ) -> Float[Tensor, "tasks m way"]:
+        """Scaled cosines of each query with each class's weights."""
+        return self.test_scale * cosines(embeddings, summary)
+
+
+def _tuned(
+    weights: Weights,
+    embeddings: Float[Tensor, "tasks n dim"],
+    targets: Float[Tensor, "tasks n way"],
+    mask: Bool[Tensor, "tasks n"] | None,
+    scale: Float[Tensor, ""] | float,
+    loss: Loss,
+    num_steps: int | None,
+    lr: float,
+) -> Weights:
+    """Weights of cosine classifiers after gradient steps on the support sets; none are detached."""
+    if not num_steps:
+        return weights
+    counted = counted_rows(targets, mask, loss.kind).unsqueeze(-1)
+    present = (targets * counted).sum(1) > 0
+    scale = scale.detach() if isinstance(scale, Tensor) else scale
+    weights, embeddings = weights.detach(), embeddings.detach()
+    for _ in range(num_steps):
+        with torch.enable_grad():
+            weights.requires_grad_()
+            logits = mask_absent(scale * cosines(embeddings, weights), present)
+            total = loss(logits, targets, mask).sum()  # tasks do not meet: each has its gradient
+            (gradient,) = torch.autograd.grad(total, weights)
+        weights = weights.detach() - lr * gradient
+    return weights.detach()

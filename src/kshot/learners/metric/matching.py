@@ -1,0 +1,128 @@
+"""Matching networks: a query takes the labels of the support examples it resembles."""
+
+from typing import Literal, NamedTuple
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from kshot.backbones.heads import embedding_dim
+from kshot.config import BatchNormPolicy
+from kshot.learners.embedding_learner import EmbeddingLearner
+from kshot.learners.metric.distances import cosines, squared_distances
+from kshot.learners.metric.full_context import QueryContext, SupportContext
+from kshot.losses import Loss, counted_rows, cross_entropy
+
+__all__ = ["MatchingNet", "MatchingSummary", "log_attention"]
+
+
+class MatchingSummary(NamedTuple):
+    """What a matching network keeps of a support set: all of it.
+
+    Attributes:
+        embeddings: (tasks, n, dim), in the context of the support set if it is fully conditional.
+        targets: (tasks, n, way), zero rows for what is not a labelled example.
+    """
+
+    embeddings: Float[Tensor, "tasks n dim"]
+    targets: Float[Tensor, "tasks n way"]
+
+
+class MatchingNet(EmbeddingLearner[MatchingSummary]):
+    """Matching networks: attention over the support examples, whose labels are mixed.
+
+    The probability of class k for a query x is (equation 1 of the paper)
+
+        sum of a(x, x_i) y_ik over the support,   a = softmax over i of similarity(f(x), g(x_i)).
+
+    The similarity is a cosine times a scale, which is learned (a bare cosine, between -1 and 1,
+    cannot tell twenty classes apart), or minus the squared Euclidean distance. f and g are the
+    encoder; with full context embeddings, g also reads the rest of the support set in its order
+    (`SupportContext`) and f the support set too (`QueryContext`).
+
+    State:
+        `EmbeddingState` of a `MatchingSummary`: embeddings and targets of the support set.
+
+    Args:
+        encoder: network from inputs (n, *shape) to embeddings (n, dim).
+        similarity: what examples are compared by.
+        scale: of the cosine, at the start.
+        full_context: whether an embedding depends on the support set.
+        num_reads: with `full_context`, times a query reads the support set.
+        rotate_support: in meta-training, let each part of an episode's examples be the support in
+            turn; it needs batch_norm "running".
+        batch_norm: where BatchNorm statistics come from.
+        loss: loss of the query.
+
+    Example:
+        >>> from kshot.episodes import Examples
+        >>> learner = MatchingNet(nn.Identity())
+        >>> support = Examples(torch.eye(3).expand(4, 3, 3), torch.eye(3).expand(4, 3, 3))
+        >>> state = learner.adapt(support)
+        >>> learner.predict(state, torch.eye(3).expand(4, 3, 3))[0, 0].detach()
+        tensor([10.,  0.,  0.])
+
+    Reference:
+        Matching Networks for One Shot Learning. NeurIPS 2016. https://arxiv.org/abs/1606.04080
+    """
+
+    def __init__(
+        self,
+        encoder: nn.Module,
+        *,
+        similarity: Literal["cosine", "euclidean"] = "cosine",
+        scale: float = 10.0,
+        full_context: bool = False,
+        num_reads: int = 5,
+        rotate_support: bool = False,
+        batch_norm: BatchNormPolicy = "running",
+        loss: Loss = cross_entropy,
+    ) -> None:
+        super().__init__(encoder, rotate_support=rotate_support, batch_norm=batch_norm, loss=loss)
+        self.scale = nn.Parameter(torch.tensor(scale)) if similarity == "cosine" else None
+        self.support_context = self.query_context = None
+        if full_context:
+            self.support_context = SupportContext(embedding_dim(encoder))
+            self.query_context = QueryContext(embedding_dim(encoder), num_reads)
+
+    def summarize(
+        self,
+        embeddings: Float[Tensor, "tasks n dim"],
+        targets: Float[Tensor, "tasks n way"],
+        mask: Bool[Tensor, "tasks n"] | None,
+    ) -> MatchingSummary:
+        """Keep every labelled example."""
+        counted = counted_rows(targets, mask, "classification")
+        if self.support_context is not None:
+            embeddings = self.support_context(embeddings, counted)
+        return MatchingSummary(embeddings, targets * counted.unsqueeze(-1))
+
+    def compare(
+        self,
+        summary: MatchingSummary,
+        embeddings: Float[Tensor, "tasks m dim"],
+        mask: Bool[Tensor, "tasks m"] | None,
+    ) -> Float[Tensor, "tasks m way"]:
+        """Logarithms of the attention to each class."""
+        if self.query_context is not None:
+            counted = summary.targets.sum(-1) > 0
+            embeddings = self.query_context(embeddings, summary.embeddings, counted)
+        if self.scale is None:
+            similarities = -squared_distances(embeddings, summary.embeddings)
+        else:
+            similarities = self.scale * cosines(embeddings, summary.embeddings)
+        return log_attention(similarities, summary.targets)
+
+
+def log_attention(
+    similarities: Float[Tensor, "tasks m n"], targets: Float[Tensor, "tasks n way"]
+) -> Float[Tensor, "tasks m way"]:
+    """Logits whose softmax is the attention that each class gets from similarities.
+
+    In logarithms, so that small attention keeps its gradient; finite for classes without examples.
+    """
+    nothing = torch.finfo(similarities.dtype).min / 2  # still finite with a similarity added
+    labels = targets.mT.unsqueeze(1).to(similarities.dtype)  # (tasks, 1, way, n)
+    weights = torch.where(labels > 0, labels, torch.ones_like(labels)).log()
+    weights = weights.masked_fill(labels == 0, nothing)
+    return torch.logsumexp(similarities.unsqueeze(2) + weights, dim=-1)

@@ -1,0 +1,139 @@
+"""Siamese networks: the same network sees two pictures and tells whether they are of one class."""
+
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from kshot.backbones.heads import embedding_dim
+from kshot.config import BatchNormPolicy
+from kshot.episodes import Episodes, concatenate
+from kshot.learners.embedding_learner import EmbeddingLearner
+from kshot.learners.metric.distances import class_maxima, weighted_city_block
+from kshot.learners.metric.matching import MatchingSummary
+from kshot.losses import Loss, counted_rows, cross_entropy
+
+__all__ = ["SiameseNet", "pair_loss"]
+
+
+class SiameseNet(EmbeddingLearner[MatchingSummary]):
+    """Siamese networks: learn to verify, then recognize by the most similar support example.
+
+    The logit that two pictures are of one class is (section 3.1 of the paper)
+
+        bias + sum over j of alpha_j |h_j(x) - h_j(x')|,   h = sigmoid(linear(encoder(x))).
+
+    Meta-training is binary: every pair of examples of an episode is one of the same class or of
+    two, and both kinds count half, as in the paper's sampler of pairs. Episodes of two classes
+    with one support and one query example each are such pairs; larger ones hold more of them for
+    the same embeddings. The logit of a class is that of its most similar support example.
+
+    State:
+        `EmbeddingState` of a `MatchingSummary`: embeddings and targets of the support set.
+
+    Args:
+        encoder: network from inputs (n, *shape) to embeddings (n, dim), with its `embedding_dim`.
+        features: size of h; 4,096 in the paper. 0 compares the encoder's embeddings themselves.
+        pool: whether a class is as similar as its most similar example, or as they are on average.
+        batch_norm: where BatchNorm statistics come from.
+        loss: loss reported for the query; meta-training uses `pair_loss`.
+
+    Note:
+        The paper has no bias: without it a pair of equal pictures has probability 1/2.
+
+    Example:
+        >>> from kshot.backbones.mlp import MLP
+        >>> from kshot.episodes import Examples
+        >>> learner = SiameseNet(MLP((3,)))
+        >>> support = Examples(torch.eye(3).expand(4, 3, 3), torch.eye(3).expand(4, 3, 3))
+        >>> learner.predict(learner.adapt(support), torch.eye(3).expand(4, 3, 3)).shape
+        torch.Size([4, 3, 3])
+
+    Reference:
+        Siamese Neural Networks for One-shot Image Recognition. ICML Deep Learning Workshop 2015.
+        https://www.cs.cmu.edu/~rsalakhu/papers/oneshot1.pdf
+    """
+
+    def __init__(
+        self,
+        encoder: nn.Module,
+        *,
+        features: int = 256,
+        pool: Literal["max", "mean"] = "max",
+        batch_norm: BatchNormPolicy = "running",
+        loss: Loss = cross_entropy,
+    ) -> None:
+        super().__init__(encoder, batch_norm=batch_norm, loss=loss)
+        dim = embedding_dim(encoder)
+        self.features = nn.Linear(dim, features) if features else None
+        # On average, features that differ tell classes apart.
+        self.alpha = nn.Parameter(torch.randn(features or dim) / 10 - 1 / 10)
+        self.bias = nn.Parameter(torch.zeros(()))
+        self.pool = pool
+
+    def summarize(
+        self,
+        embeddings: Float[Tensor, "tasks n dim"],
+        targets: Float[Tensor, "tasks n way"],
+        mask: Bool[Tensor, "tasks n"] | None,
+    ) -> MatchingSummary:
+        """Keep every labelled example."""
+        counted = counted_rows(targets, mask, "classification")
+        return MatchingSummary(embeddings, targets * counted.unsqueeze(-1))
+
+    def compare(
+        self,
+        summary: MatchingSummary,
+        embeddings: Float[Tensor, "tasks m dim"],
+        mask: Bool[Tensor, "tasks m"] | None,
+    ) -> Float[Tensor, "tasks m way"]:
+        """The logit that a query is of the class of its most similar support example."""
+        logits = self.pair_logits(embeddings, summary.embeddings)
+        targets = summary.targets.to(logits.dtype)
+        if self.pool == "mean":
+            return logits @ targets / targets.sum(1, keepdim=True).clamp_min(1e-8)
+        return class_maxima(logits, targets)
+
+    def meta_loss(self, episodes: Episodes) -> Float[Tensor, ""]:
+        """The loss of all pairs of labelled examples of an episode."""
+        embeddings = torch.cat(self.embed(episodes), 1)
+        targets, mask = concatenate(episodes.support, episodes.query)[1:]
+        counted = counted_rows(targets, mask, "classification")
+        return pair_loss(self.pair_logits(embeddings, embeddings), targets, counted).mean()
+
+    def pair_logits(
+        self, first: Float[Tensor, "tasks m dim"], second: Float[Tensor, "tasks n dim"]
+    ) -> Float[Tensor, "tasks m n"]:
+        """The logit that each of the first and each of the second are of one class."""
+        first, second = (
+            embeddings if self.features is None else self.features(embeddings).sigmoid()
+            for embeddings in (first, second)
+        )
+        return self.bias + weighted_city_block(first, second, self.alpha)
+
+
+def pair_loss(
+    logits: Float[Tensor, "tasks n n"],
+    targets: Float[Tensor, "tasks n way"],
+    counted: Bool[Tensor, "tasks n"],
+) -> Float[Tensor, " tasks"]:
+    """Binary cross-entropy of pairs: the mean over those of one class and over those of two.
+
+    Args:
+        logits: that the two examples of a pair are of one class.
+        targets: classes of the examples.
+        counted: which examples there are.
+    """
+    targets = targets.to(logits.dtype)
+    same = targets @ targets.mT  # the probability of it, where labels are soft
+    n = logits.shape[-1]
+    pairs = counted.unsqueeze(-1) & counted.unsqueeze(-2)
+    pairs = pairs & torch.ones(n, n, dtype=torch.bool, device=logits.device).triu(1)
+
+    def mean(losses: Tensor, weights: Tensor) -> Tensor:
+        weights = weights * pairs
+        return (losses * weights).sum((-2, -1)) / weights.sum((-2, -1)).clamp_min(1e-8)
+
+    return (mean(F.softplus(-logits), same) + mean(F.softplus(logits), 1 - same)) / 2
