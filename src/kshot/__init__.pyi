@@ -79,3 +79,6 @@ from kshot.estimator import (
     FewShotClassifier as FewShotClassifier,
     FewShotRegressor as FewShotRegressor,
 )
+
+# The same learners under other kinds of task
+from kshot.settings.verification.verifier import Verifier as Verifier

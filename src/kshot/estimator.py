@@ -1,10 +1,8 @@
 """scikit-learn's estimators around a trained learner: fit on a few examples, predict any others."""
 
-import contextlib
 import copy
 import warnings
-from collections.abc import Iterator
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,6 +16,7 @@ from torch import Tensor, nn
 from kshot.episodes import Examples, one_hot
 from kshot.learner import MetaLearner
 from kshot.learners.baselines.nearest_centroid import NearestCentroid
+from kshot.user_examples import as_array, as_inputs, checked_learner, place_of, refusals
 
 __all__ = ["FewShotClassifier", "FewShotRegressor"]
 
@@ -31,18 +30,18 @@ class _FewShotEstimator(BaseEstimator):
 
     def _validate(self, learner: MetaLearner, X: Any, **options: Any) -> Any:
         """X, and y where it is given, as arrays of finite numbers; pictures of uint8 stay so."""
-        exact = _place(learner)[1] == torch.float64
+        exact = place_of(learner)[1] == torch.float64
         dtypes = [np.float64 if exact else np.float32, np.uint8]
-        return validate_data(self, _as_array(X), dtype=dtypes, allow_nd=True, **options)
+        return validate_data(self, as_array(X), dtype=dtypes, allow_nd=True, **options)
 
     def _adapt(self, learner: MetaLearner, X: np.ndarray, targets: Tensor) -> None:
         if self.batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, not {self.batch_size!r}.")
         # A copy, so that neither its mode and policy here nor later training there reach the other.
         learner = _inductive(copy.deepcopy(learner).eval())
-        device, dtype = _place(learner)
-        support = Examples(_inputs(X, learner), targets.to(device, dtype).unsqueeze(0))
-        with torch.no_grad(), _refusals(learner, X):
+        device, dtype = place_of(learner)
+        support = Examples(as_inputs(X, learner), targets.to(device, dtype).unsqueeze(0))
+        with torch.no_grad(), refusals(learner, X):
             state = learner.adapt(support)
         self.learner_, self.state_, self.input_shape_ = learner, state, X.shape[1:]
 
@@ -61,8 +60,8 @@ class _FewShotEstimator(BaseEstimator):
         size = 1 if learner.transductive else self.batch_size
         parts = []
         for start in range(0, len(X), size):
-            inputs = _inputs(X[start : start + size], learner)
-            with torch.no_grad(), _refusals(learner, X):
+            inputs = as_inputs(X[start : start + size], learner)
+            with torch.no_grad(), refusals(learner, X):
                 parts.append(learner.predict(self.state_, inputs)[0].cpu().double())
         predictions = torch.cat(parts)
         if not bool(predictions.isfinite().all()):
@@ -121,8 +120,8 @@ class FewShotClassifier(ClassifierMixin, _FewShotEstimator):
     def fit(self, X: Any, y: Any) -> "FewShotClassifier":
         """Adapt to examples X (n, *shape) of classes y (n,), labels of any kind."""
         default = NearestCentroid(nn.Flatten()) if self.learner is None else self.learner
-        learner = _checked(default, "classification", type(self).__name__)
-        X, y = self._validate(learner, X, y=_as_array(y))
+        learner = checked_learner(default, "classification", type(self).__name__)
+        X, y = self._validate(learner, X, y=as_array(y))
         check_classification_targets(y)
         classes, columns = np.unique(y, return_inverse=True)
         if len(classes) < 2:
@@ -175,8 +174,8 @@ class FewShotRegressor(RegressorMixin, _FewShotEstimator):
 
     def fit(self, X: Any, y: Any) -> "FewShotRegressor":
         """Adapt to examples X (n, *shape) of values y (n,) or (n, outputs)."""
-        learner = _checked(self.learner, "regression", type(self).__name__)
-        X, y = self._validate(learner, X, y=_as_array(y), y_numeric=True, multi_output=True)
+        learner = checked_learner(self.learner, "regression", type(self).__name__)
+        X, y = self._validate(learner, X, y=as_array(y), y_numeric=True, multi_output=True)
         self._adapt(learner, X, torch.tensor(y.astype(np.float64).reshape(len(y), -1).copy()))
         self._output_shape = y.shape[1:]
         return self
@@ -184,20 +183,6 @@ class FewShotRegressor(RegressorMixin, _FewShotEstimator):
     def predict(self, X: Any) -> Float[np.ndarray, " n *outputs"]:
         """Values of the examples of X (n, *shape), with as many dimensions as y had."""
         return self._predictions(X).numpy().reshape(-1, *self._output_shape)
-
-
-def _checked(learner: Any, kind: Literal["classification", "regression"], name: str) -> MetaLearner:
-    if not isinstance(learner, MetaLearner):
-        raise TypeError(
-            f"{name} needs a kshot learner, not {type(learner).__name__}. Give it a trained "
-            "MetaLearner, such as load_run(folder).learner."
-        )
-    if learner.loss.kind != kind:
-        raise ValueError(
-            f"{name} needs a learner of {kind}, but the loss of this {type(learner).__name__} is "
-            f"{learner.loss.name}: use the other estimator, or another loss."
-        )
-    return learner
 
 
 def _inductive(learner: MetaLearner) -> MetaLearner:
@@ -210,40 +195,3 @@ def _inductive(learner: MetaLearner) -> MetaLearner:
         )
         learner.batch_norm = "support_and_query"
     return learner
-
-
-def _place(learner: MetaLearner) -> tuple[torch.device, torch.dtype]:
-    """Where and how precisely a learner computes; without weights of its own, exactly."""
-    weight = next(learner.parameters(), None)
-    return (torch.device("cpu"), torch.float64) if weight is None else (weight.device, weight.dtype)
-
-
-def _as_array(data: Any) -> Any:
-    """Tensors as arrays; the rest is left to scikit-learn, which reads the names of columns."""
-    return data.detach().cpu().numpy() if isinstance(data, Tensor) else data
-
-
-def _inputs(X: np.ndarray, learner: MetaLearner) -> Float[Tensor, "1 n *shape"]:
-    inputs = torch.tensor(np.ascontiguousarray(X)).to(*_place(learner)).unsqueeze(0)
-    return inputs / 255 if X.dtype == np.uint8 else inputs
-
-
-@contextlib.contextmanager
-def _refusals(learner: MetaLearner, X: np.ndarray) -> Iterator[None]:
-    """Within: what torch says of inputs of a wrong shape becomes an error that says how to mend."""
-    try:
-        yield
-    except torch.OutOfMemoryError:
-        raise
-    except RuntimeError as error:
-        expected = "of the shape its network was built for"
-        for layer in reversed([*learner.modules()]):  # the first layer is the last to speak
-            if isinstance(layer, nn.Conv2d):
-                expected = f"(n, {layer.in_channels}, height, width), as in training"
-            elif isinstance(layer, nn.Linear):
-                expected = f"of {layer.in_features} numbers each"
-        raise ValueError(
-            f"{type(learner).__name__} takes inputs {expected}, but X is {X.shape}: {error}. For "
-            "pictures, X[:, None] adds the channel of grey ones and X.transpose(0, 3, 1, 2) moves "
-            "channels from the last place."
-        ) from error

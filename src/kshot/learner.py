@@ -38,6 +38,11 @@ class MetaLearner(nn.Module, ABC, Generic[State]):
         "support_and_query",
     )
     """The policies it can be evaluated under when its network has BatchNorm."""
+    classes_apart: bool = False
+    """Whether the logit of a class depends on that class's examples alone, apart from the others.
+
+    Then it says how alike a query and the class are, and one class can be a task: verification.
+    """
     num_test_steps: int | None = None
     """Inner steps in evaluation mode; None for a learner that takes none."""
 

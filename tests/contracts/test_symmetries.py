@@ -181,3 +181,19 @@ def test_a_transductive_learner_says_so(drawn: Make, name: str, policy: str):
     assert same(first, second) == (not learner.transductive)
     assert learner.batch_norm == policy
     assert learner.transductive == (learner.batch_norm == "batch")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_classes_are_scored_apart_where_it_is_said(drawn: Make, name: str):
+    """Then the logit of a class is that of a task in which it is alone."""
+    learner, episodes = drawn(name, "classification", "mlp", "none")
+    inputs, targets, _ = episodes.support
+    assert isinstance(inputs, Tensor)
+    together = predictions(learner, episodes)
+    own = targets.argmax(-1)
+    for column in range(3):
+        chosen = torch.stack([torch.nonzero(labels == column)[:, 0] for labels in own])
+        rows = torch.arange(2)[:, None], chosen
+        alone = Examples(inputs[rows], targets[rows][..., column : column + 1])
+        logits = predictions(learner, episodes._replace(support=alone))
+        assert same(logits[..., 0], together[..., column]) == learner.classes_apart

@@ -14,7 +14,7 @@ ORDER = (
     ("learners",),
     ("evaluation",),
     ("training",),
-    ("testing",),
+    ("testing", "user_examples"),
     ("estimator", "settings", "plots"),
     ("cli", "demo", "__main__", "__init__"),
 )

@@ -71,6 +71,11 @@ class Imprinted(PretrainedLearner[Weights]):
         self.num_test_steps = num_test_steps
         self.inner_lr = inner_lr
 
+    @property
+    def classes_apart(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """As long as no gradient step sets the classes off from each other."""
+        return not self.num_test_steps
+
     def summarize(
         self,
         embeddings: Float[Tensor, "tasks n dim"],

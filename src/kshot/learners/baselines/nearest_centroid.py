@@ -36,6 +36,7 @@ class NearestCentroid(EmbeddingLearner[Float[Tensor, "tasks way dim"]]):
         tensor([[0, 1, 2]])
     """
 
+    classes_apart = True
     batch_norm_policies = ("running",)
 
     def __init__(

@@ -32,6 +32,7 @@ class NearestNeighbor(EmbeddingLearner[MatchingSummary]):
         tensor([[0, 1, 2]])
     """
 
+    classes_apart = True
     batch_norm_policies = ("running",)
 
     def __init__(self, encoder: nn.Module, *, loss: Loss = cross_entropy) -> None:

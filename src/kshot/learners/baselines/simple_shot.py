@@ -50,6 +50,8 @@ class SimpleShot(PretrainedLearner[Float[Tensor, "tasks way dim"]]):
         https://arxiv.org/abs/1911.04623
     """
 
+    classes_apart = True
+
     center: Tensor
     batches: Tensor
 

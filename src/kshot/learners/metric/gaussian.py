@@ -66,6 +66,8 @@ class GaussianProtoNet(EmbeddingLearner[GaussianSummary]):
         https://arxiv.org/abs/1708.02735
     """
 
+    classes_apart = True
+
     def __init__(
         self,
         encoder: nn.Module,

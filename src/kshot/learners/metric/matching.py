@@ -80,6 +80,7 @@ class MatchingNet(EmbeddingLearner[MatchingSummary]):
     ) -> None:
         super().__init__(encoder, rotate_support=rotate_support, batch_norm=batch_norm, loss=loss)
         self.scale = nn.Parameter(torch.tensor(scale)) if similarity == "cosine" else None
+        self.classes_apart = not full_context
         self.support_context = self.query_context = None
         if full_context:
             self.support_context = SupportContext(embedding_dim(encoder))

@@ -44,6 +44,8 @@ class ProtoNet(EmbeddingLearner[Float[Tensor, "tasks way dim"]]):
         https://arxiv.org/abs/1703.05175
     """
 
+    classes_apart = True
+
     def summarize(
         self,
         embeddings: Float[Tensor, "tasks n dim"],

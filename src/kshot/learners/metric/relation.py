@@ -58,6 +58,7 @@ class RelationNet(EmbeddingLearner[RelationSummary]):
         https://arxiv.org/abs/1711.06025
     """
 
+    classes_apart = True
     batch_norm_policies = ("running", "batch")
 
     def __init__(

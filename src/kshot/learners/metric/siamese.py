@@ -56,6 +56,8 @@ class SiameseNet(EmbeddingLearner[MatchingSummary]):
         https://www.cs.cmu.edu/~rsalakhu/papers/oneshot1.pdf
     """
 
+    classes_apart = True
+
     def __init__(
         self,
         encoder: nn.Module,

@@ -40,6 +40,8 @@ class NIL(EmbeddingLearner[Float[Tensor, "tasks way dim"]]):
         https://arxiv.org/abs/1909.09157
     """
 
+    classes_apart = True
+
     def __init__(
         self,
         encoder: nn.Module,

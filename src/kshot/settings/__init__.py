@@ -1,0 +1,3 @@
+"""Settings: the same learners under other kinds of task."""
+
+__all__ = []

@@ -1,0 +1,69 @@
+"""Examples as users hold them: arrays, tensors and lists become a learner's inputs."""
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from kshot.learner import MetaLearner
+
+__all__ = ["as_array", "as_inputs", "checked_learner", "place_of", "refusals"]
+
+
+def checked_learner(
+    learner: Any, kind: Literal["classification", "regression"], name: str
+) -> MetaLearner:
+    """The learner, if it is one and of a kind; otherwise an error that names who asks for it."""
+    if not isinstance(learner, MetaLearner):
+        raise TypeError(
+            f"{name} needs a kshot learner, not {type(learner).__name__}. Give it a trained "
+            "MetaLearner, such as load_run(folder).learner."
+        )
+    if learner.loss.kind != kind:
+        raise ValueError(
+            f"{name} needs a learner of {kind}, but the loss of this {type(learner).__name__} is "
+            f"{learner.loss.name}: use the other estimator, or another loss."
+        )
+    return learner
+
+
+def place_of(learner: MetaLearner) -> tuple[torch.device, torch.dtype]:
+    """Where and how precisely a learner computes; without weights of its own, exactly."""
+    weight = next(learner.parameters(), None)
+    return (torch.device("cpu"), torch.float64) if weight is None else (weight.device, weight.dtype)
+
+
+def as_array(data: Any) -> Any:
+    """Tensors as arrays; the rest is left to scikit-learn, which reads the names of columns."""
+    return data.detach().cpu().numpy() if isinstance(data, Tensor) else data
+
+
+def as_inputs(X: np.ndarray, learner: MetaLearner) -> Float[Tensor, "1 n *shape"]:
+    """Inputs of one task from examples (n, *shape): uint8 divided by 255, the rest as it is."""
+    inputs = torch.tensor(np.ascontiguousarray(X)).to(*place_of(learner)).unsqueeze(0)
+    return inputs / 255 if X.dtype == np.uint8 else inputs
+
+
+@contextlib.contextmanager
+def refusals(learner: MetaLearner, X: np.ndarray) -> Iterator[None]:
+    """Within: what torch says of inputs of a wrong shape becomes an error that says how to mend."""
+    try:
+        yield
+    except torch.OutOfMemoryError:
+        raise
+    except RuntimeError as error:
+        expected = "of the shape its network was built for"
+        for layer in reversed([*learner.modules()]):  # the first layer is the last to speak
+            if isinstance(layer, nn.Conv2d):
+                expected = f"(n, {layer.in_channels}, height, width), as in training"
+            elif isinstance(layer, nn.Linear):
+                expected = f"of {layer.in_features} numbers each"
+        raise ValueError(
+            f"{type(learner).__name__} takes inputs {expected}, but X is {X.shape}: {error}. For "
+            "pictures, X[:, None] adds the channel of grey ones and X.transpose(0, 3, 1, 2) moves "
+            "channels from the last place."
+        ) from error
