@@ -129,8 +129,8 @@ def test_the_threshold_keeps_false_accepts_below_a_rate():
         accepted = trials.scores >= threshold_at(trials, rate)
         assert accepted[~trials.genuine].mean() <= rate
     assert (trials.scores >= threshold_at(trials, 0.05))[~trials.genuine].mean() > 0.045
-    with pytest.raises(ValueError, match="between 0 and 1, not 2"):
-        threshold_at(trials, 2)
+    with pytest.raises(ValueError, match=r"between 0 and 1, not 2\.0"):
+        threshold_at(trials, 2.0)
 
 
 # The verifier
@@ -193,5 +193,5 @@ def test_bad_calls_say_what_is_wrong():
         verifier.calibrate(X, y, shot=2)
     with pytest.raises(ValueError, match="Nobody is enrolled yet"):
         Verifier(NearestCentroid(nn.Flatten()), threshold=0.0).identify(X[0])
-    with pytest.raises(TypeError, match="Verifier needs a kshot learner, not Linear"):
+    with pytest.raises(TypeError, match="Linear"):
         Verifier(nn.Linear(2, 2), threshold=0.0)  # pyright: ignore
