@@ -16,6 +16,7 @@ from typing import Any, Literal, TypeVar, get_type_hints
 from kshot.options import convert, nearest
 
 __all__ = [
+    "LABELS",
     "AugmentationConfig",
     "BatchNormPolicy",
     "Choice",
@@ -36,6 +37,10 @@ Table = TypeVar("Table")
 
 Count = int | tuple[int, int]
 """A number, or a range (lowest, highest) from which every episode draws its own."""
+
+
+LABELS = {"labelled_share": 1.0, "label_splits": 1, "unlabelled": 0, "distractors": 0}
+"""What episodes say of examples without labels, with the values that mean there are none."""
 
 
 def bounds(count: Count) -> tuple[int, int]:
@@ -63,12 +68,21 @@ class EpisodeConfig:
         shot: Support examples a class, or a range.
         query_shot: Query examples a class.
         within: Whether all classes of an episode come from one group (alphabet, script, person).
+        labelled_share: Share of each class's examples that have labels. Support and query come
+            from these, unlabelled examples from the others.
+        label_splits: Random ways to choose them, which episodes go round.
+        unlabelled: Support examples a class without a label.
+        distractors: Other classes that the support set has as many such examples of.
     """
 
     way: Count = 5
     shot: Count = 1
     query_shot: int = 15
     within: bool = False
+    labelled_share: float = 1.0
+    label_splits: int = 1
+    unlabelled: int = 0
+    distractors: int = 0
 
     def __post_init__(self) -> None:
         for name in ("way", "shot", "query_shot"):
@@ -78,6 +92,23 @@ class EpisodeConfig:
                     f"{name} must be at least 1, or a range (lowest, highest); "
                     f"it is {getattr(self, name)!r}."
                 )
+        _check_labels(self)
+
+
+def _check_labels(config: "EpisodeConfig | EvaluationConfig") -> None:
+    if not 0 < config.labelled_share <= 1 or config.label_splits < 1:
+        raise ValueError(
+            "labelled_share must be above 0 and at most 1, and label_splits at least 1; they are "
+            f"{config.labelled_share} and {config.label_splits}."
+        )
+    if min(config.unlabelled, config.distractors) < 0:
+        raise ValueError("unlabelled and distractors must be at least 0.")
+    if config.unlabelled and config.labelled_share == 1:
+        raise ValueError(
+            "Unlabelled examples come from those without labels: set labelled_share below 1."
+        )
+    if config.distractors and not config.unlabelled:
+        raise ValueError("Distractors are unlabelled examples: set unlabelled above 0.")
 
 
 @dataclass(frozen=True)
@@ -117,6 +148,11 @@ class AugmentationConfig:
     def moves(self) -> bool:
         """Whether anything is moved."""
         return self.mirror or max(self._limits) > 0
+
+    @property
+    def moves_classes(self) -> bool:
+        """Whether all examples of a class are moved alike."""
+        return self.mirror or max(self.class_rotation, self.class_shear, self.class_scale) > 0
 
     @property
     def _limits(self) -> tuple[float, ...]:
@@ -197,6 +233,10 @@ class EvaluationConfig:
         shots: Support examples a class.
         query_shots: Query examples a class.
         within: Whether all classes of an episode come from one group.
+        labelled_share: Share of each class's examples that have labels.
+        label_splits: Random ways to choose them, which episodes go round.
+        unlabelled: Support examples a class without a label.
+        distractors: Other classes of which the support set has examples, without a label.
         episodes: Episodes a row.
         batch_episodes: Episodes computed at once; 0 chooses.
         split: Classes to evaluate on.
@@ -210,6 +250,10 @@ class EvaluationConfig:
     shots: tuple[int, ...] = (1,)
     query_shots: tuple[int, ...] = (15,)
     within: bool = False
+    labelled_share: float = 1.0
+    label_splits: int = 1
+    unlabelled: int = 0
+    distractors: int = 0
     episodes: int = 600
     batch_episodes: int = 0
     split: str = "test"
@@ -220,6 +264,7 @@ class EvaluationConfig:
     def __post_init__(self) -> None:
         if self.episodes < 2:
             raise ValueError(f"An evaluation needs at least 2 episodes, not {self.episodes}.")
+        _check_labels(self)
 
 
 @dataclass(frozen=True)
@@ -277,7 +322,13 @@ class RunConfig:
         same = dataclasses.replace(
             self, training=training, evaluation=EvaluationConfig(), published=()
         )
-        text = json.dumps(same.as_dict(), sort_keys=True)
+        tables = same.as_dict()
+        for table in ("episodes", "validation"):
+            # They came later: where they are as before, so is the fingerprint.
+            for key, value in LABELS.items():
+                if tables[table][key] == value:
+                    del tables[table][key]
+        text = json.dumps(tables, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 

@@ -10,6 +10,7 @@ __all__ = ["main"]
 COMMANDS = {
     "train": "meta-train a learner, on glyphs when nothing else is said, and evaluate it",
     "evaluate": "score a trained run on other episodes",
+    "verify": "tell how well a trained run accepts true claims and rejects false ones",
     "predict": "name pictures, from a folder with a few examples of each class",
     "list": "show the learners, backbones, datasets and recipes there are",
     "data": "show a dataset's classes, splits and an episode",

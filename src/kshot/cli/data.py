@@ -9,6 +9,7 @@ from kshot.cli.flags import parse_flags
 from kshot.cli.tables import print_table
 from kshot.config import Choice, EpisodeConfig, RunConfig
 from kshot.data.frozen import save_episodes
+from kshot.data.sampler import EpisodeSampler
 from kshot.data.sources import DATASETS, load_data
 from kshot.data.splits import LabelledSplits
 from kshot.options import nearest
@@ -81,6 +82,11 @@ def main(arguments: list[str]) -> int:
     if look.figure is None and look.freeze is None:
         return 0
     sampler = source.sampler(look.split, config.episodes, look.seed)
+    if not isinstance(sampler, EpisodeSampler):
+        raise ValueError(
+            "Episodes with unlabelled examples can be neither drawn nor frozen yet: leave "
+            "--episodes.labelled-share at 1."
+        )
     if look.freeze is not None:
         save_episodes(look.freeze, sampler.indices(range(look.num_episodes)), sampler.dataset)
     if look.figure is not None:

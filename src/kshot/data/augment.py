@@ -52,6 +52,14 @@ class AugmentedSampler:
         pictures, config = examples.inputs, self.config
         if not isinstance(pictures, Tensor) or pictures.dim() != 5:
             raise ValueError("Only pictures (channels, height, width) can be augmented.")
+        unlabelled = examples.targets.sum(-1) == 0
+        if examples.mask is not None:
+            unlabelled = unlabelled & examples.mask
+        if config.moves_classes and unlabelled.any():
+            raise ValueError(
+                "Examples without a label cannot be moved as their class is: leave mirror, "
+                "class_rotation, class_shear and class_scale out, or take unlabelled=0."
+            )
         count, _, height, width = pictures.shape[1:]
         draw = _Draw(stream, part, count)
         maps = draw.affine(config.rotation, config.shear, config.scale)

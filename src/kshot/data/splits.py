@@ -8,6 +8,7 @@ import numpy as np
 
 from kshot.config import EpisodeConfig
 from kshot.data.dataset import LabelledDataset
+from kshot.data.partly_labelled import PartlyLabelledSampler
 from kshot.data.sampler import EpisodeSampler, Sampler, random_bits
 from kshot.options import nearest
 
@@ -111,9 +112,12 @@ class LabelledSplits:
         """Number of classes of a split."""
         return self.dataset(split).num_classes
 
-    def sampler(self, split: str, episode: EpisodeConfig, seed: int) -> EpisodeSampler:
+    def sampler(
+        self, split: str, episode: EpisodeConfig, seed: int
+    ) -> EpisodeSampler | PartlyLabelledSampler:
         """A sampler of few-shot episodes from the split's classes."""
-        return EpisodeSampler(self.dataset(split), episode, seed=seed, split=split)
+        kind = EpisodeSampler if episode.labelled_share == 1 else PartlyLabelledSampler
+        return kind(self.dataset(split), episode, seed=seed, split=split)
 
 
 def split_classes(

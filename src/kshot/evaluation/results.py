@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from kshot.config import EpisodeConfig, EvaluationConfig, RunConfig
+from kshot.config import LABELS, EpisodeConfig, EvaluationConfig, RunConfig
 from kshot.data.atomic import write_atomically
 from kshot.evaluation.evaluate import Evaluation
 from kshot.evaluation.intervals import MeanInterval, mean_interval
@@ -76,6 +76,7 @@ def result_row(
         "way": episode.way,
         "shot": episode.shot,
         "query_shot": episode.query_shot,
+        **{key: value for key, none in LABELS.items() if (value := getattr(episode, key)) != none},
         "episodes": n,
         "accuracy": mean if classified else None,
         "ci95": half_width,
@@ -191,12 +192,12 @@ def _identity(row: Row) -> tuple[Any, ...]:
 
 _EPISODES = (
     *("data", "protocol", "split", "within", "way", "shot", "query_shot", "episodes"),
-    *("evaluation_seed", "frozen"),
+    *("evaluation_seed", "frozen", *LABELS),
 )
 _IDENTITY = (
     *("learner", "backbone", "data", "protocol", "split", "train_split", "within"),
     *("way", "shot", "query_shot", "batch_norm", "num_test_steps"),
-    *("seed", "evaluation_seed", "frozen", "recipe"),
+    *("seed", "evaluation_seed", "frozen", "recipe", *LABELS),
 )
 
 

@@ -12,7 +12,7 @@ import torch
 
 from kshot.backbones.heads import Flatten
 from kshot.backbones.normalization import has_running_averages
-from kshot.config import BatchNormPolicy, EpisodeConfig, EvaluationConfig
+from kshot.config import LABELS, BatchNormPolicy, EpisodeConfig, EvaluationConfig
 from kshot.data.frozen import FrozenEpisodes, load_episodes
 from kshot.data.splits import LabelledSplits
 from kshot.evaluation.evaluate import Evaluation, evaluate
@@ -147,7 +147,12 @@ def _frozen(
         )
     way, shot, query_shot = stored.shape
     return replace(
-        wanted, ways=(way,), shots=(shot,), query_shots=(query_shot,), episodes=len(stored)
+        wanted,
+        ways=(way,),
+        shots=(shot,),
+        query_shots=(query_shot,),
+        episodes=len(stored),
+        **LABELS,
     ), stored
 
 
@@ -165,4 +170,5 @@ def _conditions(
         policies or (None,),
         wanted.num_test_steps or (None,),
     ):
-        yield EpisodeConfig(way, shot, query_shot, wanted.within), policy, steps
+        labels = {key: getattr(wanted, key) for key in LABELS}
+        yield EpisodeConfig(way, shot, query_shot, wanted.within, **labels), policy, steps

@@ -121,6 +121,8 @@ class SinusoidTasks:
         """A sampler of episodes with `shot` support and `query_shot` query points."""
         if not self.has_split(split):
             raise ValueError(f"{self.name} has the splits train, val and test, not {split!r}.")
+        if episode.labelled_share != 1:
+            raise ValueError(f"{self.name} has no classes, so no share of them to label.")
         return SinusoidSampler(self.waves, episode, seed=seed, split=split)
 
     def closed_form_mean(self, x: Float[np.ndarray, "*n"]) -> Float[np.ndarray, "*n"]:

@@ -6,7 +6,7 @@ import numpy as np
 
 from kshot.settings.verification.trials import Trials
 
-__all__ = ["Rates", "Share", "error_rates", "roc", "threshold_at"]
+__all__ = ["Rates", "Share", "accept_rates", "error_rates", "roc", "threshold_at"]
 
 
 class Share(NamedTuple):
@@ -98,6 +98,13 @@ def threshold_at(trials: Trials, false_accept: float) -> float:
         raise ValueError("A threshold needs false claims: give examples of two classes or more.")
     allowed = int(false_accept * len(impostors))
     return float(np.nextafter(impostors[allowed], np.inf)) if allowed < len(impostors) else -np.inf
+
+
+def accept_rates(trials: Trials, threshold: float) -> tuple[float, float]:
+    """The shares of false and of true claims that score at least a threshold."""
+    accepted = trials.scores >= threshold
+    false, true = accepted[~trials.genuine], accepted[trials.genuine]
+    return float(false.mean()), float(true.mean())
 
 
 def _rates(
