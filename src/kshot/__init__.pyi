@@ -18,6 +18,7 @@ from kshot.data.sources import (
     glyphs as glyphs,
     image_folder as image_folder,
     omniglot as omniglot,
+    orl_faces as orl_faces,
     sinusoid as sinusoid,
 )
 from kshot.data.splits import LabelledSplits as LabelledSplits

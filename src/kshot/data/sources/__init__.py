@@ -9,11 +9,21 @@ from kshot.config import Choice
 from kshot.data.sources.glyphs import glyphs
 from kshot.data.sources.image_folder import image_folder
 from kshot.data.sources.omniglot import OMNIGLOT_PROTOCOLS, omniglot
+from kshot.data.sources.orl_faces import orl_faces
 from kshot.data.sources.sinusoid import SINUSOID_VARIANTS, sinusoid
 from kshot.data.splits import TaskSource
 from kshot.options import call_with_options, nearest, option_types
 
-__all__ = ["DATASETS", "DatasetRow", "glyphs", "image_folder", "load_data", "omniglot", "sinusoid"]
+__all__ = [
+    "DATASETS",
+    "DatasetRow",
+    "glyphs",
+    "image_folder",
+    "load_data",
+    "omniglot",
+    "orl_faces",
+    "sinusoid",
+]
 
 
 @dataclass(frozen=True)
@@ -48,6 +58,12 @@ DATASETS: dict[str, DatasetRow] = {
         "classification",
         tuple(OMNIGLOT_PROTOCOLS),
         downloads=True,
+    ),
+    "orl_faces": DatasetRow(
+        orl_faces,
+        "40 people, ten grey portraits each; not downloaded",
+        "classification",
+        ("people25-5-10",),
     ),
     "image_folder": DatasetRow(
         image_folder,

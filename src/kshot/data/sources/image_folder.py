@@ -16,7 +16,7 @@ from kshot.data.layout import find_layout, first_few
 from kshot.data.pictures import Fit, Resample, prepare_pictures
 from kshot.data.splits import LabelledSplits, split_classes, split_shares
 
-__all__ = ["image_folder", "read_support"]
+__all__ = ["image_folder", "read_folder", "read_support"]
 
 _RESAMPLE: Resample = "lanczos"
 
@@ -67,6 +67,24 @@ def image_folder(
         >>> splits.sampler("train", EpisodeConfig(way=5, shot=1), seed=0)  # doctest: +SKIP
     """
     path = find_data(path)
+    data, stored_splits, preparation = read_folder(path, size, channels, fit, unreadable)
+    protocol, splits = _split(data, stored_splits, path, lists, shares, split_seed)
+    return LabelledSplits(
+        name="image_folder", protocol=protocol, splits=splits, preparation=preparation
+    )
+
+
+def read_folder(
+    path: Path,
+    size: int,
+    channels: Literal["auto", 1, 3],
+    fit: Fit,
+    unreadable: Literal["error", "skip"] = "error",
+) -> tuple[LabelledDataset, Any, dict[str, Any]]:
+    """All classes of a folder or archive, the splits its own folders make, the preparation.
+
+    Arguments are those of `image_folder`.
+    """
     with open_files(path) as files:
 
         def build(progress: Progress) -> Mapping[str, Any]:
@@ -78,20 +96,15 @@ def image_folder(
     data = LabelledDataset.from_labels(
         stored["examples"], stored["labels"], stored["class_names"], stored["groups"]
     )
-    protocol, splits = _split(data, stored["splits"], path, lists, shares, split_seed)
-    return LabelledSplits(
-        name="image_folder",
-        protocol=protocol,
-        splits=splits,
-        preparation={
-            "size": size,
-            "channels": stored["examples"].shape[1],
-            "resample": _RESAMPLE,
-            "invert": False,
-            "bilevel": False,
-            "fit": fit,
-        },
-    )
+    preparation = {
+        "size": size,
+        "channels": stored["examples"].shape[1],
+        "resample": _RESAMPLE,
+        "invert": False,
+        "bilevel": False,
+        "fit": fit,
+    }
+    return data, stored["splits"], preparation
 
 
 def read_support(path: Path, preparation: Mapping[str, Any]) -> tuple[np.ndarray, list[str]]:
