@@ -3,6 +3,8 @@
 import runpy
 from pathlib import Path
 
+import pytest
+
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
 
@@ -20,3 +22,15 @@ def test_the_sinusoid_table_reads_results_and_knows_an_oracle(tmp_path, capsys):
     assert (tmp_path / "steps.png").stat().st_size > 10_000
     assert example["oracle"]() < 1e-4
     assert "maml               1 steps" in capsys.readouterr().out
+
+
+@pytest.mark.data
+def test_a_face_unlocks_for_its_owner(data_folder):
+    example = runpy.run_path(str(EXAMPLES / "03_face_unlock.py"))
+    scores = example["main"]()
+    assert scores["opened"] >= 0.7 and scores["broken"] <= 0.15
+    assert scores["equal_error_rate"] < 0.1
+
+
+def test_twenty_classes_are_learned_from_five_pictures_each():
+    assert runpy.run_path(str(EXAMPLES / "04_twenty_classes.py"))["main"]() > 0.75
