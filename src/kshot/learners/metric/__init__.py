@@ -7,6 +7,7 @@ from kshot.learners.metric.prototypical import ProtoNet
 from kshot.learners.metric.relation import RelationNet
 from kshot.learners.metric.semi_supervised import SemiSupervisedProtoNet
 from kshot.learners.metric.siamese import SiameseNet
+from kshot.learners.metric.zero_shot import ZeroShotProtoNet
 
 __all__ = [
     "GaussianProtoNet",
@@ -16,4 +17,5 @@ __all__ = [
     "RelationNet",
     "SemiSupervisedProtoNet",
     "SiameseNet",
+    "ZeroShotProtoNet",
 ]
