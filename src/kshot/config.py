@@ -70,9 +70,9 @@ class EpisodeConfig:
         within: Whether all classes of an episode come from one group (alphabet, script, person).
         labelled_share: Share of each class's examples that have labels. Support and query come
             from these, unlabelled examples from the others.
-        label_splits: Random ways to choose them, which episodes go round.
+        label_splits: Random ways to choose them: episode i has way i modulo their number.
         unlabelled: Support examples a class without a label.
-        distractors: Other classes that the support set has as many such examples of.
+        distractors: Other classes, each with `unlabelled` examples in the support set.
     """
 
     way: Count = 5
@@ -103,6 +103,8 @@ def _check_labels(config: "EpisodeConfig | EvaluationConfig") -> None:
         )
     if min(config.unlabelled, config.distractors) < 0:
         raise ValueError("unlabelled and distractors must be at least 0.")
+    if config.label_splits > 1 and config.labelled_share == 1:
+        raise ValueError("label_splits chooses who has labels: set labelled_share below 1.")
     if config.unlabelled and config.labelled_share == 1:
         raise ValueError(
             "Unlabelled examples come from those without labels: set labelled_share below 1."
@@ -234,9 +236,9 @@ class EvaluationConfig:
         query_shots: Query examples a class.
         within: Whether all classes of an episode come from one group.
         labelled_share: Share of each class's examples that have labels.
-        label_splits: Random ways to choose them, which episodes go round.
+        label_splits: Random ways to choose them: episode i has way i modulo their number.
         unlabelled: Support examples a class without a label.
-        distractors: Other classes of which the support set has examples, without a label.
+        distractors: Other classes, each with `unlabelled` examples in the support set.
         episodes: Episodes a row.
         batch_episodes: Episodes computed at once; 0 chooses.
         split: Classes to evaluate on.

@@ -187,6 +187,11 @@ class FewShotRegressor(RegressorMixin, _FewShotEstimator):
 
 def _inductive(learner: MetaLearner) -> MetaLearner:
     if learner.batch_norm == "batch":
+        if "support_and_query" not in learner.batch_norm_policies:
+            raise ValueError(
+                f"{type(learner).__name__} under the BatchNorm policy 'batch' can only look at "
+                "queries together, so it cannot predict: train it with batch_norm='running'."
+            )
         warnings.warn(
             "The learner's BatchNorm policy 'batch' makes a prediction depend on the others in the "
             "call; the estimator uses 'support_and_query' instead, whose accuracy "

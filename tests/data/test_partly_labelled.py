@@ -85,22 +85,13 @@ def test_without_unlabelled_examples_it_is_few_labels_alone():
     assert len(support.inputs[..., 1].unique()) <= 8 * 2
 
 
-def test_a_class_that_has_fewer_gives_all():
-    more = EpisodeConfig(3, 1, 1, labelled_share=0.1, unlabelled=50)
-    support = PartlyLabelledSampler(dataset(), more).sample([0]).support
-    assert isinstance(support.inputs, torch.Tensor)
-    assert support.inputs.shape[1] == 3 + 3 * 18 and support.mask is None
-    labels = np.repeat([0, 1, 2, 3], [20, 20, 20, 10])
-    examples = np.stack([labels, np.arange(70)], 1).astype(np.float32)
-    uneven = (
-        PartlyLabelledSampler(
-            LabelledDataset.from_labels(examples, labels),
-            EpisodeConfig(4, 1, 1, labelled_share=0.2, unlabelled=50),
-        )
-        .sample(range(3))
-        .support
-    )
-    assert uneven.mask is not None and uneven.mask.sum(1).tolist() == [4 + 3 * 16 + 8] * 3
+def test_too_few_without_labels_say_so():
+    more = EpisodeConfig(3, 1, 1, labelled_share=0.1, unlabelled=20)
+    with pytest.raises(ValueError, match=r"2 examples with labels and 18 without; .* and 20"):
+        PartlyLabelledSampler(dataset(), more)
+    grouped = EpisodeConfig(3, 1, 1, True, labelled_share=0.1, unlabelled=1, distractors=1)
+    with pytest.raises(ValueError, match="Distractors come from all groups"):
+        PartlyLabelledSampler(dataset(), grouped)
 
 
 def test_ranges_of_way_and_shot():
@@ -111,6 +102,20 @@ def test_ranges_of_way_and_shot():
     ways = (classes >= 0).sum(1)
     unlabelled = support.mask & (support.targets.sum(-1) == 0)
     assert unlabelled.sum(1).tolist() == (3 * (ways + 1)).tolist()
+
+
+def test_ranges_and_several_ways_to_label():
+    ranges = EpisodeConfig((2, 3), 1, 2, labelled_share=0.2, label_splits=2, unlabelled=2)
+    sampler = PartlyLabelledSampler(dataset(), ranges)
+    together = sampler.sample(range(20))
+    for examples in together[:2]:
+        assert examples.mask is not None  # pyright: ignore
+    for index in range(20):
+        alone = sampler.sample([index])
+        for both, one in zip(together[:2], alone[:2], strict=True):
+            real = both.mask[index]  # pyright: ignore
+            kept = slice(None) if one.mask is None else one.mask[0]  # pyright: ignore
+            assert torch.equal(both.inputs[index][real], one.inputs[0][kept])  # pyright: ignore
 
 
 def test_splits_choose_the_sampler():
@@ -133,7 +138,7 @@ def test_errors_say_what_is_wrong():
         ValueError, match="7 classes and 2 others as distractors, and this split has 8"
     ):
         PartlyLabelledSampler(dataset(), many).sample([0])
-    with pytest.raises(ValueError, match="has 2 examples and an episode needs 3"):
+    with pytest.raises(ValueError, match="2 examples with labels and 18 without; an episode"):
         PartlyLabelledSampler(dataset(), EpisodeConfig(3, 1, 2, labelled_share=0.1))
     with pytest.raises(ValueError, match="no share of them to label"):
         sinusoid().sampler("train", EpisodeConfig(labelled_share=0.5), 0)

@@ -55,6 +55,18 @@ def test_every_query_is_tried_against_every_enrolled_class():
     assert trials.claimed[3 * 48 : 3 * 48 + 4].tolist() == classes[0].tolist()
 
 
+def test_episodes_are_as_precise_as_the_learner_and_nan_is_refused():
+    X, y = people(6, 5, 0.3)
+    sampler = EpisodeSampler(LabelledDataset.from_labels(X, y), EpisodeConfig(4, 2, 3))
+    learner = ProtoNet(MLP((3,), widths=(4,))).double().train()
+    learner.encoder.eval()
+    assert np.isfinite(collect_trials(learner, sampler, 2).scores).all()
+    assert learner.training and not learner.encoder.training, "left as it was"
+    learner.encoder.layers[0].weight.data.fill_(torch.nan)  # pyright: ignore
+    with pytest.raises(ValueError, match="scores are NaN"):
+        collect_trials(learner, sampler, 2)
+
+
 def test_padding_is_tried_nowhere():
     X, y = people(6, 5, 0.3)
     sampler = EpisodeSampler(LabelledDataset.from_labels(X, y), EpisodeConfig((2, 4), (1, 2), 3))
@@ -103,6 +115,14 @@ def test_perfect_and_useless_scores():
     assert error_rates(same, resamplings=5).equal_error_rate.value == pytest.approx(0.5)
     with pytest.raises(ValueError, match="two classes or more"):
         error_rates(Trials(np.zeros(3), np.zeros(3), np.zeros(3)))
+
+
+def test_two_classes_of_noise_have_no_sure_rate():
+    """Half of the resamplings of two classes have no false claim: they tell nothing."""
+    random = np.random.default_rng(0)
+    claimed, actual = np.tile([0, 0, 1, 1], 50), np.tile([0, 1, 0, 1], 50)
+    rate = error_rates(Trials(random.normal(size=200), claimed, actual)).equal_error_rate
+    assert 0.3 < rate.low <= rate.value <= rate.high < 0.7
 
 
 def test_the_interval_holds_the_truth_nearly_always():

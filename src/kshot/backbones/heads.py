@@ -58,11 +58,13 @@ class CosineHead(nn.Module):
     def __init__(self, num_inputs: int, num_outputs: int, *, scale: float = 10.0) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.randn(num_outputs, num_inputs) / num_inputs**0.5)
-        self.scale = nn.Parameter(torch.tensor(scale))
+        self.scale = nn.Parameter(torch.tensor(float(scale)))
 
     def forward(self, embeddings: Float[Tensor, "*n dim"]) -> Float[Tensor, "*n outputs"]:
         """Scaled cosines."""
-        return self.scale * (F.normalize(embeddings, dim=-1) @ F.normalize(self.weight, dim=-1).T)
+        with torch.autocast(embeddings.device.type, enabled=False):  # cosines need their digits
+            directions = F.normalize(embeddings.to(self.weight.dtype), dim=-1)
+            return self.scale * (directions @ F.normalize(self.weight, dim=-1).T)
 
 
 def embedding_dim(encoder: nn.Module) -> int:

@@ -88,30 +88,29 @@ def main(arguments: list[str]) -> int:
     )
     if not flags.runs:
         raise ValueError("Name at least one run's folder: kshot verify runs/glyphs-protonet-1.")
-    if flags.split == flags.threshold_split:
-        raise ValueError(
-            f"The threshold is chosen on {flags.threshold_split!r} and tried there too: one that "
-            "has seen the classes flatters itself. Name another --threshold-split."
-        )
     command = shlex.join(["kshot", "verify", *arguments])
     rows: list[dict[str, Any]] = []
     curves: dict[str, Trials] = {}
+    pixels_of: set[str] = set()
     for folder in flags.runs:
         run = load_run(folder, flags.device)
         if other:
             run = on_trained_encoder(run, config.learner)
-        pixels = NearestNeighbor(Flatten(run.tasks.input_shape))
-        own = (run.config.learner.name, run.config.backbone.name, run.learner)
-        for name, backbone, learner in (own, ("nearest_neighbor", "flatten", pixels)):
+        _check_splits(run, folder, flags)
+        candidates = [(run.config.learner.name, run.config.backbone.name, run.learner)]
+        data = f"{run.source.name} / {run.source.protocol}"
+        if data not in pixels_of:  # every run on the same data would bring the same
+            pixels_of.add(data)
+            pixels = NearestNeighbor(Flatten(run.tasks.input_shape))
+            candidates.append(("nearest_neighbor", "flatten", pixels))
+        for name, backbone, learner in candidates:
             trials = {
                 split: _trials(learner, run, split, flags)
                 for split in (flags.split, flags.threshold_split)
             }
-            label = f"{name} on {backbone}"
-            if label in curves and learner is pixels:
-                continue  # every run brings the same
+            label = f"{name} on {backbone}, {data}"
             curves[label if label not in curves else f"{label}, {folder}"] = trials[flags.split]
-            described = {"learner": name, "backbone": backbone}
+            described = {"learner": name, "backbone": backbone, "batch_norm": learner.batch_norm}
             rows.append(_row(run, folder, flags, command, described, trials))
     if flags.results is not None:
         merge_results(flags.results, rows)
@@ -126,8 +125,24 @@ def main(arguments: list[str]) -> int:
     return 0
 
 
+def _check_splits(run: Run, folder: Path, flags: Verify) -> None:
+    """A threshold chosen on classes that were tried, or trained on, flatters itself."""
+    trained = {"trainval": ("train", "val", "trainval")}.get(
+        run.config.training.split, (run.config.training.split,)
+    )
+    seen = {flags.split: "tried there too", **dict.fromkeys(trained, f"{folder} was trained on it")}
+    if flags.threshold_split in seen:
+        raise ValueError(
+            f"The threshold is chosen on {flags.threshold_split!r}, and "
+            f"{seen[flags.threshold_split]}: one that has seen the classes flatters itself. Name "
+            "another --threshold-split, or train another run without it."
+        )
+
+
 def _trials(learner: MetaLearner, run: Run, split: str, flags: Verify) -> Trials:
-    episode = EpisodeConfig(flags.way, flags.shot, flags.query_shot, flags.within)
+    # A validation split may have fewer classes than are enrolled at test.
+    way = min(flags.way, run.source.num_classes(split)) if split != flags.split else flags.way
+    episode = EpisodeConfig(way, flags.shot, flags.query_shot, flags.within)
     return collect_trials(learner, run.source.sampler(split, episode, flags.seed), flags.episodes)
 
 
@@ -147,6 +162,7 @@ def _row(
     return {
         **described,
         "setting": "verification",
+        "config": run.config.fingerprint,
         "data": run.config.data.name,
         "protocol": run.source.protocol,
         "split": flags.split,
@@ -186,7 +202,7 @@ def _print(rows: Sequence[dict[str, Any]], flags: Verify) -> None:
     at = list(first["true_accepts_at"])
     table = [
         [
-            f"{row['learner']} on {row['backbone']}",
+            f"{row['learner']} on {row['backbone']}, {row['data']} / {row['protocol']}",
             _percent(row["equal_error_rate"]),
             *(_percent(row["true_accepts_at"][rate]) for rate in at),
             f"{100 * row['false_accepts']:.2f} / {100 * row['true_accepts']:.1f}",
@@ -194,8 +210,7 @@ def _print(rows: Sequence[dict[str, Any]], flags: Verify) -> None:
         for row in rows
     ]
     title = (
-        f"{first['data']} / {first['protocol']}, {first['classes']} classes of {first['split']}, "
-        f"enrolled by {first['shot']}; in %, 95 % intervals over classes"
+        f"{first['split']} classes, enrolled by {first['shot']}; in %, 95 % intervals over classes"
     )
     accepted = [f"true at {100 * float(rate):g} % false" for rate in at]
     chosen = f"false / true by {flags.threshold_split}"

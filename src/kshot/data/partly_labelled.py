@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from kshot.config import EpisodeConfig
+from kshot.config import EpisodeConfig, bounds
 from kshot.data.dataset import LabelledDataset
 from kshot.data.sampler import EpisodeSampler, TaskStream, random_bits
 from kshot.episodes import Episodes, Examples, concatenate, map_tensors
@@ -47,14 +47,12 @@ class PartlyLabelledSampler:
             split_labels(dataset, episode.labelled_share, number)
             for number in range(episode.label_splits)
         ]
+        _check_counts(*splits[0], episode)
         self._labelled = [
             EpisodeSampler(labelled, labelled_only, seed=seed, split=split)
             for labelled, _ in splits
         ]
         self._others = [others for _, others in splits]
-        # A class may have fewer of them than are wanted: then it gives all.
-        largest = max(len(rows) for others in self._others for rows in others.rows)
-        self._count = min(episode.unlabelled, largest)
 
     def sample(self, episodes: Sequence[int] | np.ndarray) -> Episodes:
         """The episodes of some indices, as one batch of tasks."""
@@ -66,14 +64,17 @@ class PartlyLabelledSampler:
             parts.append(self._sample(number, episodes[place]))
             places.append(place)
         back = torch.from_numpy(np.argsort(np.concatenate(places)))
-        if any(part.support.mask is not None for part in parts):
-            parts = [_with_mask(part) for part in parts]
+        if any(examples.mask is not None for part in parts for examples in part[:2]):
+            parts = [
+                part._replace(support=_with_mask(part.support), query=_with_mask(part.query))
+                for part in parts
+            ]
         return map_tensors(lambda *each: torch.cat(each)[back], *parts)
 
     def _sample(self, number: int, episodes: np.ndarray) -> Episodes:
         """Episodes under one way to say which examples are labelled."""
         drawn = self._labelled[number].sample(episodes)
-        if not self._count:
+        if not self.episode.unlabelled:
             return drawn
         assert drawn.classes is not None
         stream = TaskStream(self.seed, self.split, episodes.astype(np.uint64))
@@ -109,17 +110,16 @@ class PartlyLabelledSampler:
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Unlabelled examples (tasks, n, *shape) of some classes, and which there are."""
         tasks, way = classes.shape
-        largest = max(len(rows) for rows in others.rows)
+        count, largest = self.episode.unlabelled, max(len(rows) for rows in others.rows)
         keys = stream.bits("unlabelled", way, largest) >> np.uint64(1)
-        rows = np.zeros((tasks, way, self._count), dtype=np.int64)
-        real = np.zeros(rows.shape, dtype=bool)
+        rows = np.zeros((tasks, way, count), dtype=np.int64)
+        real = np.broadcast_to((classes >= 0)[:, :, None], rows.shape)
         for task, column in zip(*np.nonzero(classes >= 0), strict=True):
             own = others.rows[classes[task, column]]
-            chosen = own[np.argsort(keys[task, column, : len(own)])[: self._count]]
-            rows[task, column, : len(chosen)], real[task, column, : len(chosen)] = chosen, True
+            rows[task, column] = own[np.argsort(keys[task, column, : len(own)])[:count]]
         of = np.broadcast_to(np.maximum(classes, 0)[:, :, None], rows.shape)
         # In an order that tells nothing.
-        order = np.argsort(stream.bits("unlabelled order", way * self._count), axis=1)
+        order = np.argsort(stream.bits("unlabelled order", way * count), axis=1)
         rows, real, of = (
             np.take_along_axis(each.reshape(tasks, -1), order, axis=1) for each in (rows, real, of)
         )
@@ -147,10 +147,24 @@ def split_labels(
     return replace(dataset, rows=tuple(labelled)), replace(dataset, rows=tuple(others))
 
 
-def _with_mask(episodes: Episodes) -> Episodes:
-    """The same episodes, whose support set says of every row that it is an example."""
-    support = episodes.support
-    if support.mask is not None:
-        return episodes
-    mask = torch.ones(support.targets.shape[:2], dtype=torch.bool)
-    return episodes._replace(support=support._replace(mask=mask))
+def _with_mask(examples: Examples) -> Examples:
+    """The same examples, of every row of which is said that it is one."""
+    if examples.mask is not None:
+        return examples
+    return examples._replace(mask=torch.ones(examples.targets.shape[:2], dtype=torch.bool))
+
+
+def _check_counts(
+    labelled: LabelledDataset, others: LabelledDataset, episode: EpisodeConfig
+) -> None:
+    """Raise a ValueError where a class has too few examples with labels, or without."""
+    needed = bounds(episode.shot)[1] + episode.query_shot
+    for name, own, rest in zip(labelled.class_names, labelled.rows, others.rows, strict=True):
+        if len(own) < needed or len(rest) < episode.unlabelled:
+            raise ValueError(
+                f"With labelled_share={episode.labelled_share}, class {name!r} has {len(own)} "
+                f"examples with labels and {len(rest)} without; an episode needs {needed} (shot + "
+                f"query_shot) and {episode.unlabelled}. Change the share, or ask for fewer."
+            )
+    if episode.within and episode.distractors:
+        raise ValueError("Distractors come from all groups, so within=True cannot hold for them.")

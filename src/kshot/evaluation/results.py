@@ -198,6 +198,7 @@ _IDENTITY = (
     *("learner", "backbone", "data", "protocol", "split", "train_split", "within"),
     *("way", "shot", "query_shot", "batch_norm", "num_test_steps"),
     *("seed", "evaluation_seed", "frozen", "recipe", *LABELS),
+    *("setting", "threshold_split", "threshold_at"),
 )
 
 

@@ -19,9 +19,9 @@ from kshot.episodes import Episodes, Examples, Inputs
 from kshot.learner import MetaLearner
 from kshot.learners.embedding import embed_query, embed_support, embed_together
 from kshot.learners.rotation import require_rotation, rotated_loss
-from kshot.losses import Loss, cross_entropy
+from kshot.losses import Loss, counted_rows, cross_entropy
 
-__all__ = ["EmbeddingLearner", "EmbeddingState"]
+__all__ = ["EmbeddingLearner", "EmbeddingState", "LabelledEmbeddings", "labelled_embeddings"]
 
 Summary = TypeVar("Summary")
 """What a learner makes of the embedded support set: tensors with a leading `tasks` dimension."""
@@ -39,6 +39,28 @@ class EmbeddingState(NamedTuple):
     summary: Any
     support_inputs: Inputs | None
     support_mask: Bool[Tensor, "tasks n"] | None
+
+
+class LabelledEmbeddings(NamedTuple):
+    """The summary of a learner that keeps every labelled example.
+
+    Attributes:
+        embeddings: (tasks, n, dim).
+        targets: (tasks, n, way), zero rows for what is not a labelled example.
+    """
+
+    embeddings: Float[Tensor, "tasks n dim"]
+    targets: Float[Tensor, "tasks n way"]
+
+
+def labelled_embeddings(
+    embeddings: Float[Tensor, "tasks n dim"],
+    targets: Float[Tensor, "tasks n way"],
+    mask: Bool[Tensor, "tasks n"] | None,
+) -> LabelledEmbeddings:
+    """Keep the labelled examples, whatever the targets of padding hold."""
+    counted = counted_rows(targets, mask, "classification")
+    return LabelledEmbeddings(embeddings, targets.masked_fill(~counted.unsqueeze(-1), 0))
 
 
 class EmbeddingLearner(MetaLearner[EmbeddingState], ABC, Generic[Summary]):
@@ -96,11 +118,11 @@ class EmbeddingLearner(MetaLearner[EmbeddingState], ABC, Generic[Summary]):
     def adapt(self, support: Examples) -> EmbeddingState:
         """Embed the support set and summarize it."""
         embeddings = embed_support(self.encoder, self.batch_norm, support.inputs, support.mask)
+        with stored_statistics():  # of what subclasses normalize: adaptation stores nothing
+            summary = self.summarize(embeddings, support.targets, support.mask)
         kept = reads_support(self.batch_norm)
         return EmbeddingState(
-            self.summarize(embeddings, support.targets, support.mask),
-            support.inputs if kept else None,
-            support.mask if kept else None,
+            summary, support.inputs if kept else None, support.mask if kept else None
         )
 
     def predict(
@@ -113,7 +135,7 @@ class EmbeddingLearner(MetaLearner[EmbeddingState], ABC, Generic[Summary]):
         embeddings = embed_query(
             self.encoder, self.batch_norm, inputs, mask, state.support_inputs, state.support_mask
         )
-        with stored_statistics():  # of what `compare` normalizes: prediction stores nothing
+        with stored_statistics():
             return self.compare(state.summary, embeddings, mask)
 
     def meta_loss(self, episodes: Episodes) -> Float[Tensor, ""]:

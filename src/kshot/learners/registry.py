@@ -85,6 +85,8 @@ class LearnerRow:
         meta_gradient: what the gradient of its meta-loss is: the exact one, first order only,
             implicit, of another loss than the reported one (surrogate), or none.
         transductive: whether, as its paper runs it, a prediction depends on the other queries.
+        of_any_encoder: whether it makes sense on an encoder that another learner trained: nothing
+            else of it has to be learned first.
     """
 
     constructor: Callable[..., MetaLearner]
@@ -96,6 +98,7 @@ class LearnerRow:
     meta_trained: bool = True
     meta_gradient: Literal["exact", "first_order", "implicit", "surrogate", "none"] = "exact"
     transductive: bool = False
+    of_any_encoder: bool = False
 
 
 LEARNERS: dict[str, LearnerRow] = {
@@ -107,6 +110,7 @@ LEARNERS: dict[str, LearnerRow] = {
         "-",
         meta_trained=False,
         meta_gradient="none",
+        of_any_encoder=True,
     ),
     "nearest_neighbor": LearnerRow(
         NearestNeighbor,
@@ -116,6 +120,7 @@ LEARNERS: dict[str, LearnerRow] = {
         "-",
         meta_trained=False,
         meta_gradient="none",
+        of_any_encoder=True,
     ),
     "fine_tuning": LearnerRow(
         FineTuning,
@@ -125,6 +130,7 @@ LEARNERS: dict[str, LearnerRow] = {
         "The pre-training baseline of MAML, ICML 2017",
         kinds=("classification", "regression"),
         meta_gradient="surrogate",
+        of_any_encoder=True,
     ),
     "contrastive": LearnerRow(
         Contrastive,
@@ -133,6 +139,7 @@ LEARNERS: dict[str, LearnerRow] = {
         "pre-training without labels, then gradient steps on the support set",
         "A Simple Framework for Contrastive Learning of Visual Representations, ICML 2020",
         meta_gradient="surrogate",
+        of_any_encoder=True,
     ),
     "simple_shot": LearnerRow(
         SimpleShot,
@@ -149,6 +156,7 @@ LEARNERS: dict[str, LearnerRow] = {
         "pre-training with cosines; the mean direction of a new class is its weights",
         "Low-Shot Learning with Imprinted Weights, CVPR 2018",
         meta_gradient="surrogate",
+        of_any_encoder=True,
     ),
     "baseline_plus_plus": LearnerRow(
         BaselinePlusPlus,
@@ -157,6 +165,7 @@ LEARNERS: dict[str, LearnerRow] = {
         "pre-training with cosines, then a cosine head for each task by gradient steps",
         "A Closer Look at Few-shot Classification, ICLR 2019",
         meta_gradient="surrogate",
+        of_any_encoder=True,
     ),
     "siamese": LearnerRow(
         SiameseNet,
@@ -212,6 +221,7 @@ LEARNERS: dict[str, LearnerRow] = {
         "metric",
         "attention over the support examples, whose labels are mixed",
         "Matching Networks for One Shot Learning, NeurIPS 2016",
+        of_any_encoder=True,
     ),
     "matching_fce": LearnerRow(
         partial(MatchingNet, full_context=True),
@@ -226,6 +236,7 @@ LEARNERS: dict[str, LearnerRow] = {
         "metric",
         "nearest class mean in a learned embedding",
         "Prototypical Networks for Few-shot Learning, NeurIPS 2017",
+        of_any_encoder=True,
     ),
     "gaussian_protonet": LearnerRow(
         GaussianProtoNet,
@@ -247,6 +258,7 @@ LEARNERS: dict[str, LearnerRow] = {
         "metric",
         "a network that scores each query beside each class",
         "Learning to Compare: Relation Network for Few-Shot Learning, CVPR 2018",
+        transductive=True,
     ),
     "maml": LearnerRow(
         MAML,
@@ -285,6 +297,7 @@ LEARNERS: dict[str, LearnerRow] = {
         meta_trained=False,
         meta_gradient="none",
         transductive=True,
+        of_any_encoder=True,
     ),
     "reptile": LearnerRow(
         Reptile,
@@ -331,6 +344,7 @@ LEARNERS: dict[str, LearnerRow] = {
         "the head is solved by ridge regression, in closed form",
         "Meta-learning with differentiable closed-form solvers, ICLR 2019",
         kinds=("classification", "regression"),
+        of_any_encoder=True,
     ),
 }
 """Every learner, by the short name of its paper."""

@@ -18,7 +18,7 @@ from kshot.data.splits import TaskSource
 from kshot.evaluation.results import git_revision, machine, versions
 from kshot.learner import MetaLearner
 from kshot.learners.embedding import encoder_of
-from kshot.learners.registry import TaskShape, build_learner, learner_row
+from kshot.learners.registry import LEARNERS, TaskShape, build_learner, learner_row
 from kshot.training.checkpoint import (
     CheckpointError,
     CheckpointFolder,
@@ -177,9 +177,15 @@ def on_trained_encoder(run: Run, learner: Choice) -> Run:
         learner: the other learner, which is not trained further.
 
     Raises:
-        ValueError: when the run's learner has no encoder, or the other learner would read running
-            averages that the encoder does not have.
+        ValueError: when the run's learner has no encoder, or the other learner has parts that had
+            to be trained, or would read running averages that the encoder does not have.
     """
+    if not learner_row(learner.name).of_any_encoder:
+        able = [name for name, row in LEARNERS.items() if row.of_any_encoder]
+        raise ValueError(
+            f"{learner.name} has to be trained as a whole: on another learner's encoder the rest "
+            f"of it would be as it was drawn. These take any encoder: {', '.join(able)}."
+        )
     other = build_learner(learner, encoder_of(run.learner), run.tasks)
     if other.batch_norm == "running" and not has_running_averages(other):
         raise ValueError(

@@ -67,7 +67,7 @@ def test_triplets_are_semi_hard(episodes: Episodes):
 
 def margin_loss(learner: MetricEmbedding, episodes: Episodes, target, others) -> Tensor:
     """Cross-entropy of logits made from the length of an embedding and its angles, one by one."""
-    weights, losses = learner.criterion.W, []
+    weights, losses = learner.criterion.weight.T, []
     for z, label in zip(*labelled(learner, episodes), strict=True):
         cosine = F.cosine_similarity(z.unsqueeze(1), weights, dim=0)
         logits = others(z.norm(), cosine).clone()
@@ -154,4 +154,29 @@ def test_what_is_missing_says_how_to_mend_it(monkeypatch: pytest.MonkeyPatch, ve
         built("contrastive")(vectors)
     monkeypatch.setitem(sys.modules, "pytorch_metric_learning", None)
     with pytest.raises(ImportError, match=r"pip install 'kshot\[metric\]'"):
-        built("cosface")
+        built("triplet")
+    with pytest.raises(ValueError, match=r"is a whole number, not 3\.5"):
+        built("sphereface", margin=3.5)
+    with pytest.raises(ValueError, match="are of cosface and arcface, not of triplet"):
+        built("triplet", scale=3.0)
+
+
+@pytest.mark.parametrize("objective", ["sphereface", "cosface", "arcface"])
+def test_an_embedding_on_its_weights_has_a_finite_gradient(objective: str):
+    criterion = built(objective).criterion
+    loss = criterion(3 * criterion.weight.detach(), torch.arange(10), 10**6)
+    (gradient,) = torch.autograd.grad(loss, criterion.weight)
+    assert gradient.isfinite().all()
+
+
+@pytest.mark.parametrize("objective", ["cosface", "arcface"])
+def test_it_is_what_pytorch_metric_learning_has(objective: str):
+    losses = pytest.importorskip("pytorch_metric_learning.losses")
+    ours = built(objective, scale=8.0).criterion
+    theirs = {"cosface": losses.CosFaceLoss, "arcface": losses.ArcFaceLoss}[objective](
+        10, 6, scale=8, **({"margin": 0.35} if objective == "cosface" else {})
+    )
+    theirs.W.data, theirs.margin = ours.weight.data.T, ours.margin
+    embeddings = torch.randn(40, 6, dtype=torch.float64)
+    labels = torch.arange(40) % 10
+    torch.testing.assert_close(ours(embeddings, labels, 1), theirs(embeddings, labels))

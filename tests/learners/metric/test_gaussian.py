@@ -47,3 +47,11 @@ def test_a_query_on_a_prototype_has_a_finite_gradient(encoder: nn.Module):
     state = learner.adapt(Examples(support, torch.eye(2, dtype=torch.float64).unsqueeze(0)))
     learner.predict(state, support).sum().backward()
     assert all(p.grad is not None and p.grad.isfinite().all() for p in learner.parameters())
+
+
+def test_a_class_without_examples_is_not_chosen(encoder: nn.Module):
+    learner = GaussianProtoNet(encoder).double()
+    support = torch.randn(1, 2, 4, dtype=torch.float64)
+    targets = torch.tensor([[[1.0, 0, 0], [0, 1, 0]]], dtype=torch.float64)
+    logits = learner.predict(learner.adapt(Examples(support, targets)), support)
+    assert logits.isfinite().all() and (logits.argmax(-1) != 2).all()

@@ -20,7 +20,8 @@ def similarity(learner: MatchingNet, x: Tensor, y: Tensor) -> Tensor:
 def test_the_labels_of_the_support_set_are_mixed_by_attention(
     name: str, encoder: nn.Module, vectors: Episodes
 ):
-    learner = MatchingNet(encoder, similarity=name, scale=3.0).double()  # pyright: ignore
+    options = {"scale": 3.0} if name == "cosine" else {}
+    learner = MatchingNet(encoder, similarity=name, **options).double()  # pyright: ignore
     support, query, _ = vectors
     probabilities = learner.predict(learner.adapt(support), query.inputs).softmax(-1)
     for task, inputs in enumerate(query.inputs):
@@ -103,3 +104,32 @@ def test_in_full_context_the_order_of_the_support_set_matters(
     assert not torch.allclose(*logits)
     with pytest.raises(ValueError, match="num_reads must be at least 1, not 0"):
         MatchingNet(encoder, full_context=True, num_reads=0)
+
+
+def test_options_of_another_kind_are_refused(encoder: nn.Module):
+    with pytest.raises(ValueError, match="A scale is of cosines"):
+        MatchingNet(encoder, similarity="euclidean", scale=3.0)
+    with pytest.raises(ValueError, match="set full_context=True"):
+        MatchingNet(encoder, num_reads=3)
+
+
+def test_targets_of_padding_may_be_anything(encoder: nn.Module, vectors: Episodes):
+    learner = MatchingNet(encoder).double()
+    inputs, targets, _ = vectors.support
+    padded = Examples(
+        F.pad(inputs, (0, 0, 0, 2), value=3.0),  # pyright: ignore
+        F.pad(targets, (0, 0, 0, 2), value=torch.nan),
+        F.pad(torch.ones(3, 7, dtype=torch.bool), (0, 2)),
+    )
+    logits = [
+        learner.predict(learner.adapt(s), vectors.query.inputs) for s in (vectors.support, padded)
+    ]
+    torch.testing.assert_close(*logits)
+
+
+def test_full_context_under_autocast(encoder: nn.Module, vectors: Episodes):
+    torch.manual_seed(0)
+    learner = MatchingNet(encoder, full_context=True).float()
+    episodes = vectors.to("cpu", torch.float32)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert learner(episodes).isfinite()

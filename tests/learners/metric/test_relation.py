@@ -10,6 +10,7 @@ from kshot.backbones.feature_maps import FeatureMaps
 from kshot.backbones.mlp import MLP
 from kshot.backbones.normalization import BatchNorm
 from kshot.episodes import Episodes, map_tensors
+from kshot.estimator import FewShotClassifier
 from kshot.learners.metric.relation import RelationNet
 
 
@@ -110,3 +111,13 @@ def test_sizes_are_those_of_the_paper():
         learner = RelationNet(encoder)
         linear = [m for m in learner.relation if isinstance(m, nn.Linear)]
         assert [m.in_features for m in linear] == [last, 8]
+
+
+def test_an_encoder_without_normalization_leaves_the_policy_to_the_module(pictures: Episodes):
+    encoder = nn.Sequential(nn.Conv2d(1, 3, 4, stride=4), nn.Flatten())
+    encoder.map_shape = (3, 4, 4)  # pyright: ignore
+    encoder.embedding_dim = 48  # pyright: ignore
+    learner = RelationNet(encoder, hidden=4, batch_norm="batch")
+    assert learner.batch_norm == "batch" and learner.transductive
+    with pytest.raises(ValueError, match="train it with batch_norm='running'"):
+        FewShotClassifier(learner).fit(pictures.support.inputs[0], [0, 1, 2, 2, 1, 0])  # pyright: ignore

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from kshot.episodes import Episodes, Examples
 from kshot.learners.metric.prototypical import ProtoNet
 from kshot.learners.metric.semi_supervised import SemiSupervisedProtoNet
+from kshot.testing import meta_gradient_error
 
 REFINEMENTS = ["soft", "distractors", "masked"]
 
@@ -118,3 +119,17 @@ def test_masked_rows_are_not_unlabelled_examples(encoder: nn.Module, vectors: Ep
         found = learner.adapt(Examples(inputs, targets, mask)).summary
         expected = learner.adapt(Examples(inputs[:, :-2], targets[:, :-2])).summary
         torch.testing.assert_close(found, expected)
+
+
+def test_without_unlabelled_examples_wide_embeddings_stay_finite():
+    torch.manual_seed(0)
+    support = Examples(torch.randn(2, 5, 64), torch.eye(5).expand(2, 5, 5))
+    learner = SemiSupervisedProtoNet(nn.Identity(), refinement="masked")
+    torch.testing.assert_close(learner.adapt(support).summary, support.inputs)
+
+
+@pytest.mark.parametrize("refinement", ["soft", "distractors"])
+def test_the_gradient_is_exact(refinement: str, encoder: nn.Module, vectors: Episodes):
+    learner = built(encoder, refinement, num_refinements=2)
+    episodes = vectors._replace(support=partly_labelled(vectors))
+    assert meta_gradient_error(learner, episodes) < 1e-6

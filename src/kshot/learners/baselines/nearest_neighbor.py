@@ -3,19 +3,22 @@
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from kshot.learners.embedding_learner import EmbeddingLearner
+from kshot.learners.embedding_learner import (
+    EmbeddingLearner,
+    LabelledEmbeddings,
+    labelled_embeddings,
+)
 from kshot.learners.metric.distances import class_maxima, cosines
-from kshot.learners.metric.matching import MatchingSummary
-from kshot.losses import Loss, counted_rows, cross_entropy
+from kshot.losses import Loss, cross_entropy
 
 __all__ = ["NearestNeighbor"]
 
 
-class NearestNeighbor(EmbeddingLearner[MatchingSummary]):
+class NearestNeighbor(EmbeddingLearner[LabelledEmbeddings]):
     """The class of the support example with the largest cosine.
 
     State:
-        `EmbeddingState` of a `MatchingSummary`: embeddings and targets of the support set.
+        `EmbeddingState` of a `LabelledEmbeddings`: embeddings and targets of the support set.
 
     Args:
         encoder: network to embeddings (n, dim), frozen in place, whose BatchNorm reads its running
@@ -43,14 +46,13 @@ class NearestNeighbor(EmbeddingLearner[MatchingSummary]):
         embeddings: Float[Tensor, "tasks n dim"],
         targets: Float[Tensor, "tasks n way"],
         mask: Bool[Tensor, "tasks n"] | None,
-    ) -> MatchingSummary:
+    ) -> LabelledEmbeddings:
         """Keep every labelled example."""
-        counted = counted_rows(targets, mask, "classification")
-        return MatchingSummary(embeddings, targets * counted.unsqueeze(-1))
+        return labelled_embeddings(embeddings, targets, mask)
 
     def compare(
         self,
-        summary: MatchingSummary,
+        summary: LabelledEmbeddings,
         embeddings: Float[Tensor, "tasks m dim"],
         mask: Bool[Tensor, "tasks m"] | None,
     ) -> Float[Tensor, "tasks m way"]:

@@ -74,7 +74,7 @@ class SimpleShot(PretrainedLearner[Float[Tensor, "tasks way dim"]]):
         """Move the center towards a batch's mean: their average, then a moving one."""
         self.batches += 1
         step = 1 / self.batches.clamp_max(_BATCHES_OF_THE_CENTER)
-        self.center += step * (embeddings.mean(0).to(self.center.dtype) - self.center)
+        self.center += step * (embeddings.to(self.center.dtype).mean(0) - self.center)
 
     def summarize(
         self,

@@ -16,7 +16,7 @@ from kshot.learners.embedding_learner import EmbeddingLearner
 from kshot.learners.metric.distances import class_means, cosines
 from kshot.losses import Loss, counted_rows, cross_entropy
 
-__all__ = ["MetricEmbedding", "SphereFace", "contrastive_pair_loss"]
+__all__ = ["MarginSoftmax", "MetricEmbedding", "contrastive_pair_loss"]
 
 Objective = Literal["contrastive", "triplet", "sphereface", "cosface", "arcface"]
 
@@ -45,16 +45,22 @@ class MetricEmbedding(EmbeddingLearner[Float[Tensor, "tasks way dim"]]):
         objective: which loss.
         margin: None takes the paper's: 1 for contrastive, .2 for triplet, a factor of 4 for
             sphereface, .35 for cosface, .5 radians for arcface.
-        scale: of the cosines of cosface and arcface; 64 in the papers, for many more classes.
+        scale: of the cosines of cosface and arcface; None takes 16, the papers 64 for many more
+            classes.
         warmup: iterations in which the margin of cosface and arcface grows from 0; sphereface has
             its authors' own annealing instead.
         test_scale: of the cosines on new tasks.
-        batch_norm: where BatchNorm statistics come from on new tasks.
+        batch_norm: where BatchNorm statistics come from.
         loss: loss reported for the query.
 
     Raises:
-        ImportError: when pytorch-metric-learning is missing, which has
-            triplet, cosface and arcface.
+        ImportError: when pytorch-metric-learning is missing, which has the miner of triplets.
+        ValueError: for a margin of sphereface that is no whole number, and for options that the
+            objective does not have.
+
+    Note:
+        Pairs and triplets are of all examples that are computed together, and iterations are calls:
+        with micro-batches or several processes the objective is another one.
 
     Example:
         >>> from kshot.backbones.mlp import MLP
@@ -86,7 +92,7 @@ class MetricEmbedding(EmbeddingLearner[Float[Tensor, "tasks way dim"]]):
         *,
         objective: Objective = "contrastive",
         margin: float | None = None,
-        scale: float = 16.0,
+        scale: float | None = None,
         warmup: int = 0,
         test_scale: float = 10.0,
         batch_norm: BatchNormPolicy = "running",
@@ -94,13 +100,19 @@ class MetricEmbedding(EmbeddingLearner[Float[Tensor, "tasks way dim"]]):
     ) -> None:
         super().__init__(encoder, batch_norm=batch_norm, loss=loss)
         self.objective: Objective = objective
-        self.margin = _MARGINS[objective] if margin is None else margin
-        self.num_outputs, self.warmup, self.test_scale = num_outputs, warmup, test_scale
+        self.margin = _MARGINS[objective] if margin is None else float(margin)
+        if objective == "sphereface" and (self.margin < 1 or self.margin % 1):
+            raise ValueError(f"The margin of sphereface is a whole number, not {self.margin}.")
+        if objective not in ("cosface", "arcface") and (scale is not None or warmup):
+            raise ValueError(f"scale and warmup are of cosface and arcface, not of {objective}.")
+        self.num_outputs, self.test_scale = num_outputs, test_scale
         self.criterion: Any = None
-        if objective != "contrastive":
-            self.criterion = _criterion(
-                objective, self.margin, scale, num_outputs, embedding_dim(encoder)
-            )
+        if objective == "triplet":
+            self.criterion = _triplets(self.margin)
+        elif objective != "contrastive":
+            scale = 16.0 if scale is None else scale
+            dim = embedding_dim(encoder)
+            self.criterion = MarginSoftmax(objective, dim, num_outputs, self.margin, scale, warmup)
         self.register_buffer("iterations", torch.zeros((), dtype=torch.int64))
 
     def summarize(
@@ -141,45 +153,76 @@ class MetricEmbedding(EmbeddingLearner[Float[Tensor, "tasks way dim"]]):
                 miner, loss = self.criterion
                 unit = F.normalize(embeddings, dim=-1)
                 return loss(unit, labels, miner(unit, labels))
-            if self.objective == "sphereface":
-                return self.criterion(embeddings, labels, int(self.iterations))
-            grown = min(1.0, int(self.iterations) / self.warmup) if self.warmup else 1.0
-            self.criterion.margin = grown * self.margin
-            return self.criterion(embeddings, labels)
+            return self.criterion(embeddings, labels, int(self.iterations))
 
 
-class SphereFace(nn.Module):
-    """The angular softmax of SphereFace, whose margin comes in as training goes on (section 3.3).
+class MarginSoftmax(nn.Module):
+    """Softmax over training classes by angles, which asks for a margin of an example's own class.
 
-    The logit of an example's own class is |f| (lambda cos + psi) / (1 + lambda), where psi is
-    (-1)^k cos(margin * angle) - 2 k on the k-th of `margin` equal parts of the half turn, and
-    lambda falls from 1,000 to 5, as the authors train it. The other logits are |f| cos.
+    With the angle of an embedding f and a class's weights, the logit of the own class is
+
+    - sphereface: |f| (lambda cos + psi) / (1 + lambda), where psi is (-1)^k cos(margin * angle) -
+      2 k on the k-th of `margin` equal parts of the half turn, and lambda falls from 1,000 to 5, as
+      its authors train it; the other logits are |f| cos.
+    - cosface: scale (cos - margin); arcface: scale cos(angle + margin), continued by cos - margin
+      sin(margin) where that would rise again; the others are scale cos.
 
     Args:
+        kind: which of the three.
         dim: size of an embedding.
         num_classes: training classes.
-        margin: a whole number, by which angles are multiplied.
+        margin: see above.
+        scale: see above; sphereface has none.
+        warmup: iterations in which the margin of cosface and arcface grows from 0.
     """
 
-    def __init__(self, dim: int, num_classes: int, margin: int) -> None:
+    def __init__(
+        self,
+        kind: Literal["sphereface", "cosface", "arcface"],
+        dim: int,
+        num_classes: int,
+        margin: float,
+        scale: float,
+        warmup: int,
+    ) -> None:
         super().__init__()
-        self.W = nn.Parameter(torch.randn(dim, num_classes) / dim**0.5)
-        self.margin = margin
+        self.weight = nn.Parameter(torch.randn(num_classes, dim) / dim**0.5)
+        self.kind = kind
+        self.margin, self.scale, self.warmup = margin, scale, warmup
 
     def forward(
         self, embeddings: Float[Tensor, "n dim"], labels: Int[Tensor, " n"], iteration: int
     ) -> Float[Tensor, ""]:
         """The mean loss of labelled embeddings in some iteration."""
-        falling = max(5.0, 1000 / (1 + 0.12 * iteration))
-        cosine = F.normalize(embeddings, dim=-1) @ F.normalize(self.W, dim=0)
-        own = cosine.gather(1, labels.unsqueeze(1)).squeeze(1).clamp(-1, 1)
-        before, multiple = torch.ones_like(own), own
-        for _ in range(self.margin - 1):  # Chebyshev: cosines of multiples without the angle
-            before, multiple = multiple, 2 * own * multiple - before
-        k = (self.margin * own.detach().acos() / math.pi).floor()
-        psi = (1 - 2 * (k % 2)) * multiple - 2 * k
-        change = F.one_hot(labels, cosine.shape[1]) * ((psi - own) / (1 + falling)).unsqueeze(1)
-        return F.cross_entropy((cosine + change) * embeddings.norm(dim=-1, keepdim=True), labels)
+        cosine = F.normalize(embeddings, dim=-1) @ F.normalize(self.weight, dim=-1).T
+        # The angle has no slope where the cosine is 1.
+        own = cosine.gather(1, labels.unsqueeze(1)).squeeze(1).clamp(-1 + 1e-7, 1 - 1e-7)
+        scale = self.scale
+        if self.kind == "sphereface":
+            falling = max(5.0, 1000 / (1 + 0.12 * iteration))
+            wanted = own + (_multiplied(own, int(self.margin)) - own) / (1 + falling)
+            scale = embeddings.norm(dim=-1, keepdim=True)
+        else:
+            margin = self.margin * (min(1.0, iteration / self.warmup) if self.warmup else 1.0)
+            wanted = own - margin if self.kind == "cosface" else _added(own, margin)
+        logits = cosine.scatter(1, labels.unsqueeze(1), wanted.unsqueeze(1))
+        return F.cross_entropy(scale * logits, labels)
+
+
+def _multiplied(cosine: Float[Tensor, " n"], margin: int) -> Float[Tensor, " n"]:
+    """SphereFace's psi: the cosine of a multiple of the angle, made to fall all the way."""
+    before, multiple = torch.ones_like(cosine), cosine
+    for _ in range(margin - 1):  # Chebyshev: cosines of multiples without the angle
+        before, multiple = multiple, 2 * cosine * multiple - before
+    k = (margin * cosine.detach().acos() / math.pi).floor()
+    return (1 - 2 * (k % 2)) * multiple - 2 * k
+
+
+def _added(cosine: Float[Tensor, " n"], margin: float) -> Float[Tensor, " n"]:
+    """ArcFace's cosine of the angle and a margin."""
+    turned = cosine * math.cos(margin) - (1 - cosine.square()).sqrt() * math.sin(margin)
+    past = cosine < -math.cos(margin)  # where angle + margin is more than half a turn
+    return torch.where(past, cosine - margin * math.sin(margin), turned)
 
 
 def contrastive_pair_loss(
@@ -207,26 +250,14 @@ _MARGINS: dict[Objective, float] = {
 }
 
 
-def _criterion(
-    objective: Objective, margin: float, scale: float, num_classes: int, dim: int
-) -> nn.Module:
-    """The loss, as pytorch-metric-learning has it where that is the paper's."""
-    if objective == "sphereface":
-        return SphereFace(dim, num_classes, int(margin))
+def _triplets(margin: float) -> nn.ModuleList:
+    """The miner and the loss, as pytorch-metric-learning has them."""
     try:
         from pytorch_metric_learning import distances, losses, miners
     except ImportError as error:
         raise ImportError(
-            f"The objective {objective!r} needs pytorch-metric-learning: "
-            "pip install 'kshot[metric]'."
+            "The objective 'triplet' needs pytorch-metric-learning: pip install 'kshot[metric]'."
         ) from error
-    if objective == "triplet":
-        squared = distances.LpDistance(normalize_embeddings=False, p=2, power=2)
-        miner = miners.TripletMarginMiner(margin, type_of_triplets="semihard", distance=squared)
-        return nn.ModuleList([miner, losses.TripletMarginLoss(margin, distance=squared)])
-    options: dict[str, Any] = {"scale": scale}
-    if objective == "cosface":
-        return losses.CosFaceLoss(num_classes, dim, margin=margin, **options)
-    criterion = losses.ArcFaceLoss(num_classes, dim, **options)
-    criterion.margin = margin  # in radians; its constructor takes degrees
-    return criterion
+    squared = distances.LpDistance(normalize_embeddings=False, p=2, power=2)
+    miner = miners.TripletMarginMiner(margin, type_of_triplets="semihard", distance=squared)
+    return nn.ModuleList([miner, losses.TripletMarginLoss(margin, distance=squared)])

@@ -27,9 +27,11 @@ class SupportContext(nn.Module):
         self, embeddings: Float[Tensor, "tasks n dim"], counted: Bool[Tensor, "tasks n"]
     ) -> Float[Tensor, "tasks n dim"]:
         """Embeddings in context; rows that are not counted are read past."""
-        read = _outputs(self.forwards, embeddings, counted)
-        back = _outputs(self.backwards, embeddings.flip(1), counted.flip(1)).flip(1)
-        return embeddings + read + back
+        with torch.autocast(embeddings.device.type, enabled=False):
+            embeddings = embeddings.to(self.forwards.weight_hh.dtype)
+            read = _outputs(self.forwards, embeddings, counted)
+            back = _outputs(self.backwards, embeddings.flip(1), counted.flip(1)).flip(1)
+            return embeddings + read + back
 
 
 class QueryContext(nn.Module):
@@ -63,8 +65,18 @@ class QueryContext(nn.Module):
         counted: Bool[Tensor, "tasks n"],
     ) -> Float[Tensor, "tasks m dim"]:
         """Embeddings in context; support rows that are not counted get no attention."""
+        with torch.autocast(embeddings.device.type, enabled=False):
+            dtype = self.cell.weight_hh.dtype
+            return self._read(embeddings.to(dtype), support.to(dtype), ~counted.unsqueeze(1))
+
+    def _read(
+        self,
+        embeddings: Float[Tensor, "tasks m dim"],
+        support: Float[Tensor, "tasks n dim"],
+        absent: Bool[Tensor, "tasks 1 n"],
+    ) -> Float[Tensor, "tasks m dim"]:
         tasks, m, dim = embeddings.shape
-        absent, lowest = ~counted.unsqueeze(1), torch.finfo(embeddings.dtype).min
+        lowest = torch.finfo(embeddings.dtype).min
         flat = embeddings.reshape(tasks * m, dim)
         hidden, cell = embeddings, torch.zeros_like(flat)
         for _ in range(self.num_reads):

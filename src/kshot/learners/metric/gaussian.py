@@ -108,4 +108,6 @@ class GaussianProtoNet(EmbeddingLearner[GaussianSummary]):
         """Minus the distance of each query to each class, in its standard deviations."""
         squares = scaled_squared_distances(embeddings, *summary)
         # The root has no slope at zero, where a query lies on a prototype.
-        return -(F.relu(squares) + 1e-8).sqrt()
+        logits = -(F.relu(squares) + 1e-8).sqrt()
+        absent = (summary.precisions == 0).all(-1).unsqueeze(1)
+        return logits.masked_fill(absent, torch.finfo(logits.dtype).min / 2)

@@ -1,6 +1,6 @@
 """Matching networks: a query takes the labels of the support examples it resembles."""
 
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import torch
 from jaxtyping import Bool, Float
@@ -8,27 +8,19 @@ from torch import Tensor, nn
 
 from kshot.backbones.heads import embedding_dim
 from kshot.config import BatchNormPolicy
-from kshot.learners.embedding_learner import EmbeddingLearner
+from kshot.learners.embedding_learner import (
+    EmbeddingLearner,
+    LabelledEmbeddings,
+    labelled_embeddings,
+)
 from kshot.learners.metric.distances import cosines, squared_distances
 from kshot.learners.metric.full_context import QueryContext, SupportContext
-from kshot.losses import Loss, counted_rows, cross_entropy
+from kshot.losses import Loss, cross_entropy
 
-__all__ = ["MatchingNet", "MatchingSummary", "log_attention"]
-
-
-class MatchingSummary(NamedTuple):
-    """What a matching network keeps of a support set: all of it.
-
-    Attributes:
-        embeddings: (tasks, n, dim), in the context of the support set if it is fully conditional.
-        targets: (tasks, n, way), zero rows for what is not a labelled example.
-    """
-
-    embeddings: Float[Tensor, "tasks n dim"]
-    targets: Float[Tensor, "tasks n way"]
+__all__ = ["MatchingNet", "log_attention"]
 
 
-class MatchingNet(EmbeddingLearner[MatchingSummary]):
+class MatchingNet(EmbeddingLearner[LabelledEmbeddings]):
     """Matching networks: attention over the support examples, whose labels are mixed.
 
     The probability of class k for a query x is (equation 1 of the paper)
@@ -41,18 +33,21 @@ class MatchingNet(EmbeddingLearner[MatchingSummary]):
     (`SupportContext`) and f the support set too (`QueryContext`).
 
     State:
-        `EmbeddingState` of a `MatchingSummary`: embeddings and targets of the support set.
+        `EmbeddingState` of a `LabelledEmbeddings`: embeddings and targets of the support set.
 
     Args:
         encoder: network from inputs (n, *shape) to embeddings (n, dim).
         similarity: what examples are compared by.
-        scale: of the cosine, at the start.
+        scale: of the cosine, at the start; None takes 10.
         full_context: whether an embedding depends on the support set.
-        num_reads: with `full_context`, times a query reads the support set.
+        num_reads: with `full_context`, times a query reads the support set; None takes 5.
         rotate_support: in meta-training, let each part of an episode's examples be the support in
             turn; it needs batch_norm "running".
         batch_norm: where BatchNorm statistics come from.
         loss: loss of the query.
+
+    Raises:
+        ValueError: for a scale of distances, and for reads without full context.
 
     Example:
         >>> from kshot.episodes import Examples
@@ -71,36 +66,44 @@ class MatchingNet(EmbeddingLearner[MatchingSummary]):
         encoder: nn.Module,
         *,
         similarity: Literal["cosine", "euclidean"] = "cosine",
-        scale: float = 10.0,
+        scale: float | None = None,
         full_context: bool = False,
-        num_reads: int = 5,
+        num_reads: int | None = None,
         rotate_support: bool = False,
         batch_norm: BatchNormPolicy = "running",
         loss: Loss = cross_entropy,
     ) -> None:
         super().__init__(encoder, rotate_support=rotate_support, batch_norm=batch_norm, loss=loss)
-        self.scale = nn.Parameter(torch.tensor(scale)) if similarity == "cosine" else None
+        if scale is not None and similarity != "cosine":
+            raise ValueError("A scale is of cosines: leave it out, or take similarity='cosine'.")
+        if num_reads is not None and not full_context:
+            raise ValueError("num_reads is of full context embeddings: set full_context=True.")
+        self.scale = None
+        if similarity == "cosine":
+            self.scale = nn.Parameter(torch.tensor(10.0 if scale is None else float(scale)))
         self.classes_apart = not full_context
         self.support_context = self.query_context = None
         if full_context:
             self.support_context = SupportContext(embedding_dim(encoder))
-            self.query_context = QueryContext(embedding_dim(encoder), num_reads)
+            self.query_context = QueryContext(
+                embedding_dim(encoder), 5 if num_reads is None else num_reads
+            )
 
     def summarize(
         self,
         embeddings: Float[Tensor, "tasks n dim"],
         targets: Float[Tensor, "tasks n way"],
         mask: Bool[Tensor, "tasks n"] | None,
-    ) -> MatchingSummary:
+    ) -> LabelledEmbeddings:
         """Keep every labelled example."""
-        counted = counted_rows(targets, mask, "classification")
-        if self.support_context is not None:
-            embeddings = self.support_context(embeddings, counted)
-        return MatchingSummary(embeddings, targets * counted.unsqueeze(-1))
+        kept = labelled_embeddings(embeddings, targets, mask)
+        if self.support_context is None:
+            return kept
+        return kept._replace(embeddings=self.support_context(embeddings, kept.targets.sum(-1) > 0))
 
     def compare(
         self,
-        summary: MatchingSummary,
+        summary: LabelledEmbeddings,
         embeddings: Float[Tensor, "tasks m dim"],
         mask: Bool[Tensor, "tasks m"] | None,
     ) -> Float[Tensor, "tasks m way"]:

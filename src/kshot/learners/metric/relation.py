@@ -8,7 +8,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from kshot.backbones.heads import embedding_dim
-from kshot.backbones.normalization import BatchNorm, reads_stored
+from kshot.backbones.normalization import BatchNorm, policy_for, reads_stored
 from kshot.config import BatchNormPolicy
 from kshot.learners.embedding import embed_pooled, embed_support
 from kshot.learners.embedding_learner import EmbeddingLearner
@@ -79,6 +79,8 @@ class RelationNet(EmbeddingLearner[RelationSummary]):
         # g reads [class, query]. Its first layer is linear, so it is applied to classes and queries
         # apart, and the sums are those of the pairs: way + m applications instead of way * m.
         self.of_class, self.of_query, self.relation = _relation_module(self.map_shape, hidden)
+        if self.batch_norm == "none":  # the encoder does not normalize, but g may
+            self.batch_norm = policy_for(self.relation, batch_norm)
 
     def summarize(
         self,

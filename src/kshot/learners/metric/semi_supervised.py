@@ -8,7 +8,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from kshot.config import BatchNormPolicy
-from kshot.learners.embedding_learner import EmbeddingLearner
+from kshot.learners.embedding_learner import EmbeddingLearner, labelled_embeddings
 from kshot.learners.metric.distances import class_means, squared_distances
 from kshot.losses import Loss, cross_entropy
 
@@ -44,7 +44,8 @@ class SemiSupervisedProtoNet(EmbeddingLearner[Prototypes]):
         loss: loss of the query.
 
     Note:
-        As in the authors' code, no gradient flows through z_j, and it does through the mask.
+        As in the authors' code, no gradient flows through the statistics that the mask's bounds are
+        made of; it does through z_j and m. That code multiplies the mask in twice, the paper once.
 
     Example:
         >>> from kshot.episodes import Examples
@@ -84,8 +85,7 @@ class SemiSupervisedProtoNet(EmbeddingLearner[Prototypes]):
         mask: Bool[Tensor, "tasks n"] | None,
     ) -> Prototypes:
         """Average the embeddings of each class, and refine the averages."""
-        if mask is not None:
-            targets = targets.masked_fill(~mask.unsqueeze(-1), 0)
+        targets = labelled_embeddings(embeddings, targets, mask).targets
         prototypes = class_means(embeddings, targets)
         present = targets.sum(1) > 0
         unlabelled = targets.sum(-1) == 0
@@ -114,7 +114,7 @@ class SemiSupervisedProtoNet(EmbeddingLearner[Prototypes]):
         self, distances: Float[Tensor, "tasks n clusters"], present: Bool[Tensor, "tasks way"]
     ) -> Float[Tensor, "tasks n clusters"]:
         """How much of an example each class, and last the cluster of distractors, takes."""
-        logits = -distances.detach()
+        logits = -distances
         any_distractors = self.refinement == "distractors"
         if any_distractors:  # a Gaussian of deviation 1 around a class, wider around zero
             last = F.one_hot(torch.tensor(present.shape[1], device=logits.device))
@@ -133,7 +133,9 @@ class SemiSupervisedProtoNet(EmbeddingLearner[Prototypes]):
         def mean(values: Tensor) -> Tensor:
             return (values * counted).sum(1, keepdim=True) / count
 
-        relative = distances / mean(distances).clamp_min(1e-8)
+        # What is not counted has the mean: its powers must not grow beyond all bounds.
+        average = mean(distances)
+        relative = torch.where(counted > 0, distances, average) / average.clamp_min(1e-8)
         fixed = relative.detach()
         deviations = fixed - mean(fixed)
         variance = mean(deviations.square())

@@ -10,15 +10,18 @@ from torch import Tensor, nn
 from kshot.backbones.heads import embedding_dim
 from kshot.config import BatchNormPolicy
 from kshot.episodes import Episodes, concatenate
-from kshot.learners.embedding_learner import EmbeddingLearner
+from kshot.learners.embedding_learner import (
+    EmbeddingLearner,
+    LabelledEmbeddings,
+    labelled_embeddings,
+)
 from kshot.learners.metric.distances import class_maxima, weighted_city_block
-from kshot.learners.metric.matching import MatchingSummary
 from kshot.losses import Loss, counted_rows, cross_entropy
 
 __all__ = ["SiameseNet", "pair_loss"]
 
 
-class SiameseNet(EmbeddingLearner[MatchingSummary]):
+class SiameseNet(EmbeddingLearner[LabelledEmbeddings]):
     """Siamese networks: learn to verify, then recognize by the most similar support example.
 
     The logit that two pictures are of one class is (section 3.1 of the paper)
@@ -31,7 +34,7 @@ class SiameseNet(EmbeddingLearner[MatchingSummary]):
     the same embeddings. The logit of a class is that of its most similar support example.
 
     State:
-        `EmbeddingState` of a `MatchingSummary`: embeddings and targets of the support set.
+        `EmbeddingState` of a `LabelledEmbeddings`: embeddings and targets of the support set.
 
     Args:
         encoder: network from inputs (n, *shape) to embeddings (n, dim), with its `embedding_dim`.
@@ -80,14 +83,13 @@ class SiameseNet(EmbeddingLearner[MatchingSummary]):
         embeddings: Float[Tensor, "tasks n dim"],
         targets: Float[Tensor, "tasks n way"],
         mask: Bool[Tensor, "tasks n"] | None,
-    ) -> MatchingSummary:
+    ) -> LabelledEmbeddings:
         """Keep every labelled example."""
-        counted = counted_rows(targets, mask, "classification")
-        return MatchingSummary(embeddings, targets * counted.unsqueeze(-1))
+        return labelled_embeddings(embeddings, targets, mask)
 
     def compare(
         self,
-        summary: MatchingSummary,
+        summary: LabelledEmbeddings,
         embeddings: Float[Tensor, "tasks m dim"],
         mask: Bool[Tensor, "tasks m"] | None,
     ) -> Float[Tensor, "tasks m way"]:

@@ -56,9 +56,9 @@ class R2D2(EmbeddingLearner[Float[Tensor, "tasks dim way"]]):
         loss: Loss = cross_entropy,
     ) -> None:
         super().__init__(encoder, rotate_support=rotate_support, batch_norm=batch_norm, loss=loss)
-        self.log_strength = nn.Parameter(torch.tensor(strength).log())
+        self.log_strength = nn.Parameter(torch.tensor(float(strength)).log())
         if loss.kind == "classification":
-            self.scale = nn.Parameter(torch.tensor(scale))
+            self.scale = nn.Parameter(torch.tensor(float(scale)))
             self.shift = nn.Parameter(torch.zeros(()))
 
     def summarize(

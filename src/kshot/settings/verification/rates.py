@@ -96,7 +96,7 @@ def threshold_at(trials: Trials, false_accept: float) -> float:
     impostors = np.sort(trials.scores[~trials.genuine])[::-1]
     if not len(impostors):
         raise ValueError("A threshold needs false claims: give examples of two classes or more.")
-    allowed = int(false_accept * len(impostors))
+    allowed = int(np.floor(false_accept * len(impostors) + 1e-9))
     return float(np.nextafter(impostors[allowed], np.inf)) if allowed < len(impostors) else -np.inf
 
 
@@ -122,6 +122,8 @@ def _rates(
 
 def _crossing(false: np.ndarray, true: np.ndarray) -> float:
     """The equal error rate: where the curve meets true = 1 - false, between two of its points."""
+    if not np.isfinite(false[-1] + true[-1]):
+        return np.nan  # a resampling without true claims, or without false ones
     gap = false - (1 - true)
     after = int(np.argmax(gap >= 0))
     before = max(after - 1, 0)

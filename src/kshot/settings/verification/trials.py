@@ -7,8 +7,10 @@ import numpy as np
 import torch
 
 from kshot.data.sampler import Sampler
+from kshot.episodes import Episodes
 from kshot.learner import MetaLearner
 from kshot.losses import counted_rows
+from kshot.user_examples import place_of
 
 __all__ = ["Trials", "collect_trials", "require_apart"]
 
@@ -56,28 +58,37 @@ def collect_trials(
             classes.
     """
     require_apart(learner)
-    parts: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
-    training = learner.training
+    place, dtype = place_of(learner)
+    # Module by module: one that is kept in evaluation mode during training stays there.
+    modes = [(module, module.training) for module in learner.modules()]
+    parts: list[tuple[np.ndarray, ...]] = []
     learner.eval()
     try:
         for index in range(num_episodes):
-            episode = sampler.sample([index])
-            if episode.classes is None:
-                raise ValueError("Verification needs episodes that tell their classes.")
-            query, classes = episode.query, episode.classes[0]
-            with torch.no_grad():
-                state = learner.adapt(episode.support)
-                scores = learner.predict(state, query.inputs, query.mask)[0]
-            counted = counted_rows(query.targets, query.mask, "classification")[0]
-            actual = classes[query.targets[0].argmax(-1)]
-            chosen = counted.unsqueeze(1) & (classes >= 0)
-            grid = (scores, classes.expand_as(scores), actual.unsqueeze(1).expand_as(scores))
-            parts.append(tuple(each[chosen].cpu().numpy() for each in grid))  # pyright: ignore
+            parts.append(_claims(learner, sampler.sample([index]).to(place, dtype)))
             if on_batch:
                 on_batch(index + 1)
     finally:
-        learner.train(training)
+        for module, was_training in modes:
+            module.training = was_training
     return Trials(*(np.concatenate(each) for each in zip(*parts, strict=True)))
+
+
+def _claims(learner: MetaLearner, episode: Episodes) -> tuple[np.ndarray, ...]:
+    """Scores, claimed and actual classes of all queries against all classes of one episode."""
+    if episode.classes is None:
+        raise ValueError("Verification needs episodes that tell their classes.")
+    query, classes = episode.query, episode.classes[0]
+    with torch.no_grad():
+        state = learner.adapt(episode.support)
+        scores = learner.predict(state, query.inputs, query.mask)[0].double()
+    if scores.isnan().any():
+        raise ValueError("The learner's scores are NaN: did its training diverge?")
+    counted = counted_rows(query.targets, query.mask, "classification")[0]
+    actual = classes[query.targets[0].argmax(-1)]
+    chosen = counted.unsqueeze(1) & (classes >= 0)
+    grid = (scores, classes.expand_as(scores), actual.unsqueeze(1).expand_as(scores))
+    return tuple(each[chosen].cpu().numpy() for each in grid)
 
 
 def require_apart(learner: MetaLearner) -> None:

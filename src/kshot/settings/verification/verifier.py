@@ -1,16 +1,17 @@
 """A verifier: enroll by a few examples, then accept or reject claims, or find who it is."""
 
+import copy
 from collections.abc import Hashable
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 
-from kshot.episodes import Examples
+from kshot.episodes import Examples, one_hot
 from kshot.learner import MetaLearner
 from kshot.settings.verification.rates import threshold_at
 from kshot.settings.verification.trials import Trials, require_apart
-from kshot.user_examples import as_array, as_inputs, checked_learner, refusals
+from kshot.user_examples import as_array, as_inputs, checked_learner, place_of, refusals
 
 __all__ = ["Identified", "Verified", "Verifier"]
 
@@ -56,13 +57,15 @@ class Verifier:
 
     Note:
         Examples are as `FewShotClassifier` takes them: uint8 is divided by 255, pictures are
-        (channels, height, width).
+        (channels, height, width). Enroll by as many examples as `calibrate` did: scores of some
+        learners grow with their number. The learner is copied: training it further changes nothing.
     """
 
     def __init__(self, learner: MetaLearner, *, threshold: float | None = None) -> None:
-        self.learner = checked_learner(learner, "classification", type(self).__name__)
+        learner = checked_learner(learner, "classification", type(self).__name__)
         require_apart(learner)
-        self.learner.eval()
+        # A copy, so that neither its mode here nor later training there reach the other.
+        self.learner = copy.deepcopy(learner).eval()
         self.threshold = threshold
         self.states: dict[Hashable, Any] = {}
 
@@ -133,21 +136,33 @@ class Verifier:
             raise ValueError(
                 f"y must tell whose each of the {len(X)} examples is; it is {y.shape}."
             )
-        trial = Verifier(self.learner, threshold=0.0)
-        rest = np.zeros(len(y), dtype=bool)
         names, columns = np.unique(y, return_inverse=True)
+        place = np.zeros(len(y), dtype=np.int64)  # of an example among its identity's own
         for column in range(len(names)):
-            own = np.flatnonzero(columns == column)
-            trial.enroll(column, X[own[:shot]])
-            rest[own[shot:]] = True
-        if len(names) < 2 or not rest.any():
+            place[columns == column] = np.arange((columns == column).sum())
+        enrolled, rest = np.flatnonzero(place < shot), np.flatnonzero(place >= shot)
+        if len(names) < 2 or not len(rest):
             raise ValueError(
                 f"Choosing a threshold needs examples of two identities or more, and more than "
                 f"{shot} of one; y has {len(names)} identities and {len(y)} examples."
             )
-        scores = [trial.scores(column, X[rest]) for column in range(len(names))]
-        claimed = np.repeat(np.arange(len(names)), rest.sum())
-        trials = Trials(np.concatenate(scores), claimed, np.tile(columns[rest], len(names)))
+        # One task whose classes are the identities: they are scored apart, so all at once.
+        targets = one_hot(torch.from_numpy(columns[enrolled]), len(names))
+        device, dtype = place_of(self.learner)
+        support = Examples(
+            as_inputs(X[enrolled], self.learner), targets.to(device, dtype).unsqueeze(0)
+        )
+        with torch.no_grad(), refusals(self.learner, X):
+            state = self.learner.adapt(support)
+            scores = torch.cat(
+                [
+                    self.learner.predict(state, as_inputs(X[part], self.learner))[0]
+                    for part in np.array_split(rest, -(-len(rest) // 128))
+                ]
+            )
+        claimed = np.tile(np.arange(len(names)), len(rest))
+        actual = columns[rest].repeat(len(names))
+        trials = Trials(scores.cpu().double().numpy().ravel(), claimed, actual)
         self.threshold = threshold_at(trials, false_accept)
         return self
 
