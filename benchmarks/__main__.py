@@ -5,7 +5,7 @@ import sys
 
 __all__: list[str] = []
 
-NAMES = ("startup", "sampling", "overhead", "meta_gradients", "inner_loop")
+NAMES = ("startup", "sampling", "overhead", "meta_gradients", "inner_loop", "metric")
 
 if __name__ == "__main__":
     for name in sys.argv[1:] or NAMES:

@@ -35,7 +35,7 @@ from benchmarks.rows import benchmark_row, read_rows, write_rows
 from kshot import MLP, Conv4, mean_squared_error
 from kshot.learners.task_map import choose_strategy, forward_flops
 
-__all__ = ["CASES", "cost", "main"]
+__all__ = ["CASES", "cost", "main", "peak_memory"]
 
 
 def _strided() -> nn.Module:
@@ -287,15 +287,15 @@ def cost(name: str, contestant: str, tasks: int) -> None:
     if contestant not in COMPILED:
         build(replace(case, tasks=2, support=2, query=2), contestant)()
     step = build(case, contestant)
-    before = _peak_memory()
+    before = peak_memory()
     seconds = _seconds(step)
-    after = _peak_memory()
+    after = peak_memory()
     untold = contestant in COMPILED
     memory = None if untold or before is None or after is None else after - before
     print(json.dumps({"seconds": seconds, "memory": memory}))
 
 
-def _peak_memory() -> float | None:
+def peak_memory() -> float | None:
     """In MB; None where there is neither CUDA nor Linux.
 
     Not getrusage's ru_maxrss: on Linux a process inherits that from the one that started it.

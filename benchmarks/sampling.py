@@ -15,7 +15,7 @@ from PIL import Image
 from benchmarks.rows import alternate, benchmark_row, write_rows
 from kshot import EpisodeConfig, omniglot
 
-__all__ = ["main"]
+__all__ = ["main", "unpacked"]
 
 META_BATCH = 32
 
@@ -30,7 +30,7 @@ def main() -> None:
         sampler.sample(range(start, start + META_BATCH))
     memory = _memory() - before
     with tempfile.TemporaryDirectory() as folder:
-        files = _unpacked(Path(folder))
+        files = unpacked(Path(folder))
         ours, peer, ratio = alternate(
             lambda: [sampler.sample(range(n, n + META_BATCH)) for n in range(0, 256, META_BATCH)],
             lambda: _decoded_batch(files, META_BATCH),
@@ -59,7 +59,7 @@ def _memory() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
-def _unpacked(folder: Path) -> dict[str, list[Path]]:
+def unpacked(folder: Path) -> dict[str, list[Path]]:
     """The official archives' pictures as files, by class."""
     if "KSHOT_DATA" not in os.environ:
         raise SystemExit("Set KSHOT_DATA to a folder that has omniglot/images_background.zip.")
