@@ -41,6 +41,7 @@ from kshot.learners.baselines.fine_tuning import FineTuning as FineTuning
 from kshot.learners.baselines.nearest_centroid import NearestCentroid as NearestCentroid
 from kshot.learners.baselines.nearest_neighbor import NearestNeighbor as NearestNeighbor
 from kshot.learners.baselines.simple_shot import SimpleShot as SimpleShot
+from kshot.learners.embedding_learner import EmbeddingLearner as EmbeddingLearner
 from kshot.learners.metric.embedding_losses import MetricEmbedding as MetricEmbedding
 from kshot.learners.metric.gaussian import GaussianProtoNet as GaussianProtoNet
 from kshot.learners.metric.matching import MatchingNet as MatchingNet
