@@ -14,7 +14,7 @@ from torch import nn
 import kshot
 from kshot.backbones.heads import Flatten
 from kshot.cli import main
-from kshot.config import EpisodeConfig, TrainingConfig, load_recipe, parse_run
+from kshot.config import EpisodeConfig, TrainingConfig
 from kshot.data import atomic
 from kshot.data import cache as cache_module
 from kshot.data import download as download_module
@@ -22,6 +22,7 @@ from kshot.data.cache import cached_arrays
 from kshot.data.download import download
 from kshot.episodes import Episodes, Examples, one_hot
 from kshot.losses import check_examples
+from kshot.recipe import load_recipe, parse_run
 from kshot.training import checkpoint as checkpoint_module
 from kshot.training.checkpoint import CheckpointFolder, save_checkpoint
 from kshot.training.run import build_run, create_folder, load_run, train_run

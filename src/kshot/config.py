@@ -7,16 +7,13 @@ as JSON in a run's folder and in every result row. Nothing here imports torch.
 import dataclasses
 import hashlib
 import json
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, TypeVar, get_type_hints
-
-from kshot.options import convert, nearest
+from typing import Any, Literal, TypeVar
 
 __all__ = [
-    "LABELS",
+    "VARIATIONS",
     "AugmentationConfig",
     "BatchNormPolicy",
     "Choice",
@@ -26,8 +23,6 @@ __all__ = [
     "RunConfig",
     "TrainingConfig",
     "bounds",
-    "load_recipe",
-    "parse_run",
 ]
 
 BatchNormPolicy = Literal["running", "batch", "support", "support_and_query", "per_step", "none"]
@@ -39,8 +34,14 @@ Count = int | tuple[int, int]
 """A number, or a range (lowest, highest) from which every episode draws its own."""
 
 
-LABELS = {"labelled_share": 1.0, "label_splits": 1, "unlabelled": 0, "distractors": 0}
-"""What episodes say of examples without labels, with the values that mean there are none."""
+VARIATIONS: dict[str, Any] = {
+    "aligned": False,
+    "labelled_share": 1.0,
+    "label_splits": 1,
+    "unlabelled": 0,
+    "distractors": 0,
+}
+"""What episodes may vary besides way, shot and queries, with the values that mean they do not."""
 
 
 def bounds(count: Count) -> tuple[int, int]:
@@ -68,6 +69,9 @@ class EpisodeConfig:
         shot: Support examples a class, or a range.
         query_shot: Query examples a class.
         within: Whether all classes of an episode come from one group (alphabet, script, person).
+        aligned: Whether the examples of a class stand in an order that means something, such as
+            one drawer after the other: support examples are then by the same drawers in all
+            classes of an episode, and queries by the same others.
         labelled_share: Share of each class's examples that have labels. Support and query come
             from these, unlabelled examples from the others.
         label_splits: Random ways to choose them: episode i has way i modulo their number.
@@ -79,6 +83,7 @@ class EpisodeConfig:
     shot: Count = 1
     query_shot: int = 15
     within: bool = False
+    aligned: bool = False
     labelled_share: float = 1.0
     label_splits: int = 1
     unlabelled: int = 0
@@ -105,6 +110,8 @@ def _check_labels(config: "EpisodeConfig | EvaluationConfig") -> None:
         raise ValueError("unlabelled and distractors must be at least 0.")
     if config.label_splits > 1 and config.labelled_share == 1:
         raise ValueError("label_splits chooses who has labels: set labelled_share below 1.")
+    if config.aligned and config.labelled_share < 1:
+        raise ValueError("aligned needs all examples of every class: leave labelled_share at 1.")
     if config.unlabelled and config.labelled_share == 1:
         raise ValueError(
             "Unlabelled examples come from those without labels: set labelled_share below 1."
@@ -235,6 +242,7 @@ class EvaluationConfig:
         shots: Support examples a class.
         query_shots: Query examples a class.
         within: Whether all classes of an episode come from one group.
+        aligned: Whether support examples are by the same drawers in all classes of an episode.
         labelled_share: Share of each class's examples that have labels.
         label_splits: Random ways to choose them: episode i has way i modulo their number.
         unlabelled: Support examples a class without a label.
@@ -252,6 +260,7 @@ class EvaluationConfig:
     shots: tuple[int, ...] = (1,)
     query_shots: tuple[int, ...] = (15,)
     within: bool = False
+    aligned: bool = False
     labelled_share: float = 1.0
     label_splits: int = 1
     unlabelled: int = 0
@@ -325,9 +334,9 @@ class RunConfig:
             self, training=training, evaluation=EvaluationConfig(), published=()
         )
         tables = same.as_dict()
-        for table in ("episodes", "validation"):
+        for table in ("episodes", "validation", "evaluation"):
             # They came later: where they are as before, so is the fingerprint.
-            for key, value in LABELS.items():
+            for key, value in VARIATIONS.items():
                 if tables[table][key] == value:
                     del tables[table][key]
         text = json.dumps(tables, sort_keys=True)
@@ -337,62 +346,3 @@ class RunConfig:
 def _readable_from_anywhere(path: Path) -> str:
     """A path as a run's folder keeps it; one that is sought in $KSHOT_DATA stays as it is."""
     return str(path.absolute() if path.exists() else path)
-
-
-def load_recipe(path: Path, base: RunConfig | None = None) -> RunConfig:
-    """Read a run's configuration from a TOML recipe; what it leaves out keeps `base`'s value."""
-    try:
-        tables = tomllib.loads(path.read_text(encoding="utf-8"))
-    except tomllib.TOMLDecodeError as error:
-        raise ValueError(f"The recipe {path} is not valid TOML: {error}.") from None
-    return parse_run(tables, base or RunConfig(), where=str(path))
-
-
-def parse_run(
-    tables: Mapping[str, Any], base: RunConfig | None = None, where: str = "configuration"
-) -> RunConfig:
-    """Build a run's configuration from nested dictionaries, checking every key and type."""
-    base = base or RunConfig()
-    parts = {part.name: getattr(base, part.name) for part in dataclasses.fields(base)}
-    for key, table in tables.items():
-        if key not in parts:
-            raise ValueError(f"Unknown table [{key}] in {where}.{nearest(key, parts)}")
-        if key == "published":
-            parts[key] = tuple(_convert_row(row, f"[[published]] of {where}") for row in table)
-            continue
-        if not isinstance(table, Mapping):
-            raise ValueError(f"{key} in {where} must be a table [{key}], not {table!r}.")
-        if isinstance(parts[key], Choice):
-            parts[key] = _parse_choice(table, parts[key], f"[{key}] of {where}")
-        else:
-            parts[key] = _parse_table(table, parts[key], f"[{key}] of {where}")
-    return RunConfig(**parts)
-
-
-def _parse_choice(table: Mapping[str, Any], base: Choice, where: str) -> Choice:
-    options = dict(table)
-    name = options.pop("name", base.name)
-    if not isinstance(name, str):
-        raise ValueError(f"name in {where} must be text, not {name!r}.")
-    return Choice(name, {**(base.options if name == base.name else {}), **options})
-
-
-def _parse_table(table: Mapping[str, Any], base: Table, where: str) -> Table:
-    hints = get_type_hints(type(base))
-    changes = {}
-    for key, value in table.items():
-        if key not in hints:
-            raise ValueError(f"Unknown key {key!r} in {where}.{nearest(key, hints)}")
-        changes[key] = convert(value, hints[key], f"{key} in {where}")
-    return dataclasses.replace(base, **changes)  # pyright: ignore[reportArgumentType]
-
-
-def _convert_row(row: Any, where: str) -> Published:
-    names = [part.name for part in dataclasses.fields(Published)]
-    needed = {"way", "shot", "accuracy", "where"}
-    if not isinstance(row, Mapping) or not needed <= set(row) <= set(names):
-        raise ValueError(
-            f"{where} needs the keys {', '.join(sorted(needed))} and may have "
-            f"{', '.join(sorted(set(names) - needed))}; it is {row!r}."
-        )
-    return Published(**row)

@@ -217,3 +217,20 @@ def test_random_numbers_are_uniform_and_uncorrelated():
     assert abs(np.corrcoef(numbers[:, :-1].ravel(), numbers[:, 1:].ravel())[0, 1]) < 0.02
     other = uniform(random_bits(1, "train/examples", np.arange(2000, dtype=np.uint64), 50))
     assert abs(np.corrcoef(numbers.ravel(), other.ravel())[0, 1]) < 0.02
+
+
+def test_aligned_examples_are_by_the_same_drawers():
+    """The k-th example of every class is by drawer k: support by one of them, queries by others."""
+    labels = np.repeat(np.arange(6), 8)
+    drawn = np.stack([labels, np.tile(np.arange(8), 6)], 1).astype(np.float32)
+    data = LabelledDataset.from_labels(drawn, labels)
+    episode = EpisodeConfig(4, 1, 2, aligned=True)
+    support, query, _ = EpisodeSampler(data, episode).sample(range(30))
+    assert isinstance(support.inputs, torch.Tensor) and isinstance(query.inputs, torch.Tensor)
+    first, others = support.inputs[..., 1], query.inputs[..., 1]
+    assert (first == first[:, :1]).all() and len(first.unique()) == 8
+    assert all(len(set(row)) == 2 and row.count(row[0]) == 4 for row in others.tolist())
+    assert not any(set(a) & set(b) for a, b in zip(first.tolist(), others.tolist(), strict=True))
+    uneven = LabelledDataset.from_labels(drawn[:-1], labels[:-1])
+    with pytest.raises(ValueError, match="here classes have 7 to 8 examples"):
+        EpisodeSampler(uneven, episode)

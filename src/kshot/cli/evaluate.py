@@ -13,9 +13,10 @@ from matplotlib.figure import Figure
 from kshot.cli.figures import adaptation_figure, comparison_figure, similarity_figure
 from kshot.cli.flags import parse_flags
 from kshot.cli.tables import condition, print_results, print_table, task_name
-from kshot.config import Choice, EvaluationConfig, RunConfig, parse_run
+from kshot.config import Choice, EvaluationConfig, RunConfig
 from kshot.evaluation.evaluate import Evaluation, paired_difference
 from kshot.evaluation.results import merge_results, same_episodes, spread_over_seeds
+from kshot.recipe import parse_run
 from kshot.training.run import Run, load_run, on_trained_encoder, read_description
 from kshot.training.scoring import Scored, evaluate_run
 

@@ -13,10 +13,11 @@ from kshot.cli.figures import write_figures
 from kshot.cli.flags import parse_flags
 from kshot.cli.recipes import find_recipe, recipe_names
 from kshot.cli.tables import print_results
-from kshot.config import Choice, RunConfig, load_recipe, parse_run
+from kshot.config import Choice, RunConfig
 from kshot.evaluation.results import merge_results
 from kshot.learners.registry import LEARNERS
 from kshot.options import nearest
+from kshot.recipe import load_recipe, parse_run
 from kshot.training.run import build_run, create_folder, load_run, read_description, train_run
 from kshot.training.scoring import check_run, evaluate_run
 from kshot.training.trainer import Interrupted

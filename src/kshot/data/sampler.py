@@ -104,6 +104,11 @@ class EpisodeSampler:
         self._rows = np.full((dataset.num_classes, self._counts.max()), -1, dtype=np.int64)
         for table_row, rows in zip(self._rows, dataset.rows, strict=True):
             table_row[: len(rows)] = rows
+        if episode.aligned and len(set(self._counts.tolist())) > 1:
+            raise ValueError(
+                "aligned=True needs classes whose examples are of the same drawers in the same "
+                f"order; here classes have {self._counts.min()} to {self._counts.max()} examples."
+            )
         self._group_members = self._eligible_groups() if episode.within else None
 
     def sample(self, episodes: Sequence[int] | np.ndarray) -> Episodes:
@@ -146,7 +151,8 @@ class EpisodeSampler:
 
     def _draw_rows(self, stream: TaskStream, classes: np.ndarray) -> np.ndarray:
         """(tasks, way, shot + query_shot) places of distinct examples in random order."""
-        keys = stream.bits("examples", self._max_way, self._rows.shape[1])
+        draws = 1 if self.episode.aligned else self._max_way  # aligned: the same in all classes
+        keys = stream.bits("examples", draws, self._rows.shape[1])
         exists = np.arange(self._rows.shape[1]) < self._counts[classes][:, :, None]
         keys = np.where(exists, keys, np.iinfo(np.uint64).max)
         chosen = _smallest(keys, self._max_shot + self.episode.query_shot)

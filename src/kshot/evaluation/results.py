@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from kshot.config import LABELS, EpisodeConfig, EvaluationConfig, RunConfig
+from kshot.config import VARIATIONS, EpisodeConfig, EvaluationConfig, RunConfig
 from kshot.data.atomic import write_atomically
 from kshot.evaluation.evaluate import Evaluation
 from kshot.evaluation.intervals import MeanInterval, mean_interval
@@ -76,7 +76,11 @@ def result_row(
         "way": episode.way,
         "shot": episode.shot,
         "query_shot": episode.query_shot,
-        **{key: value for key, none in LABELS.items() if (value := getattr(episode, key)) != none},
+        **{
+            key: value
+            for key, none in VARIATIONS.items()
+            if (value := getattr(episode, key)) != none
+        },
         "episodes": n,
         "accuracy": mean if classified else None,
         "ci95": half_width,
@@ -192,12 +196,12 @@ def _identity(row: Row) -> tuple[Any, ...]:
 
 _EPISODES = (
     *("data", "protocol", "split", "within", "way", "shot", "query_shot", "episodes"),
-    *("evaluation_seed", "frozen", *LABELS),
+    *("evaluation_seed", "frozen", *VARIATIONS),
 )
 _IDENTITY = (
     *("learner", "backbone", "data", "protocol", "split", "train_split", "within"),
     *("way", "shot", "query_shot", "batch_norm", "num_test_steps"),
-    *("seed", "evaluation_seed", "frozen", "recipe", *LABELS),
+    *("seed", "evaluation_seed", "frozen", "recipe", *VARIATIONS),
     *("setting", "threshold_split", "threshold_at"),
 )
 

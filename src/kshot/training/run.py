@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from kshot.backbones.normalization import has_running_averages
-from kshot.config import Choice, RunConfig, bounds, parse_run
+from kshot.config import Choice, RunConfig, bounds
 from kshot.data.atomic import write_atomically
 from kshot.data.augment import AugmentedSampler
 from kshot.data.sampler import Sampler
@@ -19,6 +19,7 @@ from kshot.evaluation.results import git_revision, machine, versions
 from kshot.learner import MetaLearner
 from kshot.learners.embedding import encoder_of
 from kshot.learners.registry import LEARNERS, TaskShape, build_learner, learner_row
+from kshot.recipe import parse_run
 from kshot.training.checkpoint import (
     CheckpointError,
     CheckpointFolder,

@@ -12,7 +12,7 @@ import torch
 
 from kshot.backbones.heads import Flatten
 from kshot.backbones.normalization import has_running_averages
-from kshot.config import LABELS, BatchNormPolicy, EpisodeConfig, EvaluationConfig
+from kshot.config import VARIATIONS, BatchNormPolicy, EpisodeConfig, EvaluationConfig
 from kshot.data.frozen import FrozenEpisodes, load_episodes
 from kshot.data.splits import LabelledSplits
 from kshot.evaluation.evaluate import Evaluation, evaluate
@@ -152,7 +152,7 @@ def _frozen(
         shots=(shot,),
         query_shots=(query_shot,),
         episodes=len(stored),
-        **LABELS,
+        **VARIATIONS,
     ), stored
 
 
@@ -170,5 +170,5 @@ def _conditions(
         policies or (None,),
         wanted.num_test_steps or (None,),
     ):
-        labels = {key: getattr(wanted, key) for key in LABELS}
-        yield EpisodeConfig(way, shot, query_shot, wanted.within, **labels), policy, steps
+        varied = {key: getattr(wanted, key) for key in VARIATIONS}
+        yield EpisodeConfig(way, shot, query_shot, wanted.within, **varied), policy, steps
