@@ -9,6 +9,7 @@ from torch import nn
 from kshot.backbones.conv4 import Conv4
 from kshot.backbones.feature_maps import FeatureMaps
 from kshot.backbones.heads import Flatten
+from kshot.backbones.koch import KochEncoder
 from kshot.backbones.mlp import MLP
 from kshot.backbones.resnet12 import ResNet12
 from kshot.config import Choice
@@ -41,6 +42,9 @@ BACKBONES: dict[str, BackboneRow] = {
     ),
     "feature_maps": BackboneRow(
         FeatureMaps, "four convolution blocks, two of them pooled, for relation", pictures=True
+    ),
+    "koch": BackboneRow(
+        KochEncoder, "four unpadded convolution layers for 105 px, for siamese", pictures=True
     ),
     "resnet12": BackboneRow(ResNet12, "four residual blocks, mean over space", pictures=True),
     "mlp": BackboneRow(MLP, "fully connected layers"),
