@@ -1,5 +1,7 @@
 """Baseline++ and imprinted weights: cosine classifiers in pre-training and on a new task."""
 
+from abc import ABC, abstractmethod
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float
@@ -16,7 +18,86 @@ __all__ = ["BaselinePlusPlus", "Imprinted"]
 Weights = Float[Tensor, "tasks way dim"]
 
 
-class Imprinted(PretrainedLearner[Weights]):
+class CosineLearner(PretrainedLearner[Weights], ABC):
+    """A cosine classifier of all training classes, and one of each task's own on the same encoder.
+
+    Subclasses say where the weights of a task start, and how its cosines are scaled.
+
+    Args:
+        encoder: network from inputs (n, *shape) to embeddings, with its `embedding_dim`.
+        num_outputs: training classes.
+        scale: of the cosines in pre-training, at the start.
+        num_test_steps: gradient steps on the weights of a task, on its mean support loss.
+        inner_lr: learning rate of these steps.
+        batch_norm: where BatchNorm statistics come from on new tasks.
+        loss: loss of pre-training, of the gradient steps and of the query.
+    """
+
+    head: CosineHead
+
+    def __init__(
+        self,
+        encoder: nn.Module,
+        num_outputs: int,
+        *,
+        scale: float,
+        num_test_steps: int,
+        inner_lr: float,
+        batch_norm: BatchNormPolicy,
+        loss: Loss,
+    ) -> None:
+        head = CosineHead(embedding_dim(encoder), num_outputs, scale=scale)
+        super().__init__(encoder, head, batch_norm=batch_norm, loss=loss)
+        self.num_test_steps = num_test_steps
+        self.inner_lr = inner_lr
+
+    @abstractmethod
+    def start(
+        self,
+        embeddings: Float[Tensor, "tasks n dim"],
+        targets: Float[Tensor, "tasks n way"],
+        mask: Bool[Tensor, "tasks n"] | None,
+    ) -> Weights:
+        """The weights of each task before the first step."""
+
+    @property
+    @abstractmethod
+    def task_scale(self) -> Tensor | float:
+        """What the cosines of a task are multiplied by."""
+
+    def summarize(
+        self,
+        embeddings: Float[Tensor, "tasks n dim"],
+        targets: Float[Tensor, "tasks n way"],
+        mask: Bool[Tensor, "tasks n"] | None,
+    ) -> Weights:
+        """The weights of each task after gradient steps, if there are any: these keep no graph."""
+        weights = self.start(embeddings, targets, mask)
+        if not self.num_test_steps:
+            return weights
+        counted = counted_rows(targets, mask, self.loss.kind).unsqueeze(-1)
+        present = (targets * counted).sum(1) > 0
+        embeddings, weights = embeddings.detach(), weights.detach()
+        for _ in range(self.num_test_steps):
+            with torch.enable_grad():
+                weights.requires_grad_()
+                logits = mask_absent(self.compare(weights, embeddings, mask), present)
+                total = self.loss(logits, targets, mask).sum()  # each task has its own gradient
+                (gradient,) = torch.autograd.grad(total, weights)
+            weights = weights.detach() - self.inner_lr * gradient
+        return weights
+
+    def compare(
+        self,
+        summary: Weights,
+        embeddings: Float[Tensor, "tasks m dim"],
+        mask: Bool[Tensor, "tasks m"] | None,
+    ) -> Float[Tensor, "tasks m way"]:
+        """Scaled cosines of each query with each class's weights."""
+        return self.task_scale * cosines(embeddings, summary)
+
+
+class Imprinted(CosineLearner):
     """Imprinted weights: a new class gets its mean direction as its weights.
 
     Pre-training learns a cosine classifier of all training classes with a learned scale. The
@@ -53,8 +134,6 @@ class Imprinted(PretrainedLearner[Weights]):
         Low-Shot Learning with Imprinted Weights. CVPR 2018. https://arxiv.org/abs/1712.07136
     """
 
-    head: CosineHead
-
     def __init__(
         self,
         encoder: nn.Module,
@@ -66,41 +145,37 @@ class Imprinted(PretrainedLearner[Weights]):
         batch_norm: BatchNormPolicy = "running",
         loss: Loss = cross_entropy,
     ) -> None:
-        head = CosineHead(embedding_dim(encoder), num_outputs, scale=scale)
-        super().__init__(encoder, head, batch_norm=batch_norm, loss=loss)
-        self.num_test_steps = num_test_steps
-        self.inner_lr = inner_lr
+        super().__init__(
+            encoder,
+            num_outputs,
+            scale=scale,
+            num_test_steps=num_test_steps,
+            inner_lr=inner_lr,
+            batch_norm=batch_norm,
+            loss=loss,
+        )
 
     @property
     def classes_apart(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
         """As long as no gradient step sets the classes off from each other."""
         return not self.num_test_steps
 
-    def summarize(
+    @property
+    def task_scale(self) -> Tensor:
+        """The one that pre-training learned."""
+        return self.head.scale
+
+    def start(
         self,
         embeddings: Float[Tensor, "tasks n dim"],
         targets: Float[Tensor, "tasks n way"],
         mask: Bool[Tensor, "tasks n"] | None,
     ) -> Weights:
-        """The mean direction of each class, and the gradient steps from there."""
-        weights = class_means(F.normalize(embeddings, dim=-1), targets, mask)
-        weights = F.normalize(weights, dim=-1)
-        return _tuned(
-            weights, embeddings, targets, mask, self.head.scale, self.loss, self.num_test_steps,
-            self.inner_lr,
-        )  # fmt: skip
-
-    def compare(
-        self,
-        summary: Weights,
-        embeddings: Float[Tensor, "tasks m dim"],
-        mask: Bool[Tensor, "tasks m"] | None,
-    ) -> Float[Tensor, "tasks m way"]:
-        """Scaled cosines of each query with each class's weights."""
-        return self.head.scale * cosines(embeddings, summary)
+        """The mean direction of each class."""
+        return F.normalize(class_means(F.normalize(embeddings, dim=-1), targets, mask), dim=-1)
 
 
-class BaselinePlusPlus(PretrainedLearner[Weights]):
+class BaselinePlusPlus(CosineLearner):
     """Baseline++: a cosine classifier is pre-trained, and trained anew on each task's support set.
 
     Cosines keep the directions of a class together (section 3.2 of the paper); the encoder stays as
@@ -137,8 +212,6 @@ class BaselinePlusPlus(PretrainedLearner[Weights]):
         A Closer Look at Few-shot Classification. ICLR 2019. https://arxiv.org/abs/1904.04232
     """
 
-    head: CosineHead
-
     def __init__(
         self,
         encoder: nn.Module,
@@ -151,61 +224,30 @@ class BaselinePlusPlus(PretrainedLearner[Weights]):
         batch_norm: BatchNormPolicy = "running",
         loss: Loss = cross_entropy,
     ) -> None:
-        head = CosineHead(embedding_dim(encoder), num_outputs, scale=scale)
-        super().__init__(encoder, head, batch_norm=batch_norm, loss=loss)
+        super().__init__(
+            encoder,
+            num_outputs,
+            scale=scale,
+            num_test_steps=num_test_steps,
+            inner_lr=inner_lr,
+            batch_norm=batch_norm,
+            loss=loss,
+        )
         self.test_scale = test_scale
-        self.num_test_steps = num_test_steps
-        self.inner_lr = inner_lr
 
-    def summarize(
+    @property
+    def task_scale(self) -> float:
+        """The same for every task."""
+        return self.test_scale
+
+    def start(
         self,
         embeddings: Float[Tensor, "tasks n dim"],
         targets: Float[Tensor, "tasks n way"],
         mask: Bool[Tensor, "tasks n"] | None,
     ) -> Weights:
-        """Train a cosine classifier on the support set."""
-        # Row by row: what a class starts from must not depend on how many there are.
+        """Random directions, row by row: a class's must not depend on how many there are."""
         way, dim = targets.shape[-1], embeddings.shape[-1]
         generator = torch.Generator().manual_seed(0)
         start = torch.stack([torch.randn(dim, generator=generator) for _ in range(way)])
-        weights = F.normalize(start, dim=-1).to(embeddings).expand(len(targets), way, dim)
-        return _tuned(
-            weights, embeddings, targets, mask, self.test_scale, self.loss, self.num_test_steps,
-            self.inner_lr,
-        )  # fmt: skip
-
-    def compare(
-        self,
-        summary: Weights,
-        embeddings: Float[Tensor, "tasks m dim"],
-        mask: Bool[Tensor, "tasks m"] | None,
-    ) -> Float[Tensor, "tasks m way"]:
-        """Scaled cosines of each query with each class's weights."""
-        return self.test_scale * cosines(embeddings, summary)
-
-
-def _tuned(
-    weights: Weights,
-    embeddings: Float[Tensor, "tasks n dim"],
-    targets: Float[Tensor, "tasks n way"],
-    mask: Bool[Tensor, "tasks n"] | None,
-    scale: Float[Tensor, ""] | float,
-    loss: Loss,
-    num_steps: int | None,
-    lr: float,
-) -> Weights:
-    """Weights of cosine classifiers after gradient steps on the support sets; none are detached."""
-    if not num_steps:
-        return weights
-    counted = counted_rows(targets, mask, loss.kind).unsqueeze(-1)
-    present = (targets * counted).sum(1) > 0
-    scale = scale.detach() if isinstance(scale, Tensor) else scale
-    weights, embeddings = weights.detach(), embeddings.detach()
-    for _ in range(num_steps):
-        with torch.enable_grad():
-            weights.requires_grad_()
-            logits = mask_absent(scale * cosines(embeddings, weights), present)
-            total = loss(logits, targets, mask).sum()  # tasks do not meet: each has its gradient
-            (gradient,) = torch.autograd.grad(total, weights)
-        weights = weights.detach() - lr * gradient
-    return weights.detach()
+        return F.normalize(start, dim=-1).to(embeddings).expand(len(targets), way, dim)
