@@ -121,3 +121,18 @@ def test_with_no_support_it_knows_nothing(pictures: Episodes):
     empty = Examples(pictures.support.inputs[:, :0], pictures.support.targets[:, :0])  # pyright: ignore
     probabilities = learner.predict(learner.adapt(empty), pictures.query.inputs).softmax(-1)
     torch.testing.assert_close(probabilities, torch.full_like(probabilities, 1 / 3))
+
+
+def test_prototypes_may_be_compared_by_angle(encoder: nn.Module, vectors: Episodes):
+    learner = ProtoNet(encoder, distance="cosine", scale=3.0).double()
+    logits = learner.predict(learner.adapt(vectors.support), vectors.query.inputs)
+    prototypes = ProtoNet(encoder).adapt(vectors.support).summary
+    embeddings = encoder(vectors.query.inputs)
+    expected = nn.functional.cosine_similarity(
+        embeddings.unsqueeze(2), prototypes.unsqueeze(1), dim=-1
+    )
+    torch.testing.assert_close(logits, 3 * expected)
+    learner(vectors).backward()
+    assert learner.scale is not None and learner.scale.grad is not None
+    with pytest.raises(ValueError, match="A scale is of cosines"):
+        ProtoNet(encoder, scale=3.0)

@@ -1,10 +1,15 @@
 """Prototypical networks: a query belongs to the class whose mean embedding is nearest."""
 
-from jaxtyping import Bool, Float
-from torch import Tensor
+from typing import Literal
 
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from kshot.config import BatchNormPolicy
 from kshot.learners.embedding_learner import EmbeddingLearner
-from kshot.learners.metric.distances import class_means, squared_distances
+from kshot.learners.metric.distances import class_means, cosines, squared_distances
+from kshot.losses import Loss, cross_entropy
 
 __all__ = ["ProtoNet"]
 
@@ -17,17 +22,24 @@ class ProtoNet(EmbeddingLearner[Float[Tensor, "tasks way dim"]]):
 
         c_k = mean of f(x_i) over the support of class k,   logit_k(x) = -||f(x) - c_k||^2.
 
+    The paper's other distance is by angle: the logit is then a learned scale times the cosine.
+
     State:
         `EmbeddingState` of the prototypes of every task (tasks, way, dim).
 
     Args:
         encoder: network f from inputs (n, *shape) to embeddings (n, dim). Its fused normalization
             layers are replaced in place, with the same outputs (`split_affine`).
+        distance: squared Euclidean, or by cosine.
+        scale: of the cosine, at the start; None takes 10.
         rotate_support: in meta-training, let each part of an episode's examples be the support in
             turn and the rest its queries. The objective stays the same, and the same embeddings
             tell more of it; it needs batch_norm "running", and labels that are classes.
         batch_norm: where BatchNorm statistics come from; "running" as in the authors' code.
         loss: loss of the query.
+
+    Raises:
+        ValueError: for a scale of squared distances.
 
     Example:
         >>> import torch
@@ -46,6 +58,23 @@ class ProtoNet(EmbeddingLearner[Float[Tensor, "tasks way dim"]]):
 
     classes_apart = True
 
+    def __init__(
+        self,
+        encoder: nn.Module,
+        *,
+        distance: Literal["squared_euclidean", "cosine"] = "squared_euclidean",
+        scale: float | None = None,
+        rotate_support: bool = False,
+        batch_norm: BatchNormPolicy = "running",
+        loss: Loss = cross_entropy,
+    ) -> None:
+        super().__init__(encoder, rotate_support=rotate_support, batch_norm=batch_norm, loss=loss)
+        if scale is not None and distance != "cosine":
+            raise ValueError("A scale is of cosines: leave it out, or take distance='cosine'.")
+        self.scale = None
+        if distance == "cosine":
+            self.scale = nn.Parameter(torch.tensor(10.0 if scale is None else float(scale)))
+
     def summarize(
         self,
         embeddings: Float[Tensor, "tasks n dim"],
@@ -61,5 +90,7 @@ class ProtoNet(EmbeddingLearner[Float[Tensor, "tasks way dim"]]):
         embeddings: Float[Tensor, "tasks m dim"],
         mask: Bool[Tensor, "tasks m"] | None,
     ) -> Float[Tensor, "tasks m way"]:
-        """Minus the squared distance of each query to each prototype."""
-        return -squared_distances(embeddings, summary)
+        """Minus the squared distance of each query to each prototype, or its scaled cosine."""
+        if self.scale is None:
+            return -squared_distances(embeddings, summary)
+        return self.scale * cosines(embeddings, summary)
