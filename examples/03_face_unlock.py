@@ -10,7 +10,7 @@ import kshot
 from kshot.settings.verification import collect_trials, error_rates
 
 TRAINING = kshot.TrainingConfig(
-    iterations=150, outer_lr=2e-3, validate_every=150, validation_episodes=0, device="cpu"
+    iterations=250, outer_lr=2e-3, validate_every=250, validation_episodes=0, device="cpu"
 )
 
 
@@ -30,15 +30,16 @@ def main() -> dict[str, float]:
     known = faces.dataset("val")
     X = np.concatenate([portraits(known, person) for person in range(known.num_classes)])
     y = np.repeat(np.arange(known.num_classes), 10)
-    phone = kshot.Verifier(learner).calibrate(X, y, shot=3, false_accept=0.01)
+    phone = kshot.Verifier(learner).calibrate(X, y, shot=3, false_accept=0.05)
 
     strangers = faces.dataset("test")
-    owner, *others = range(strangers.num_classes)
-    phone.enroll("owner", portraits(strangers, owner)[:3])
-    opened = [phone.verify("owner", x).accepted for x in portraits(strangers, owner)[3:]]
-    broken = [
-        phone.verify("owner", x).accepted for person in others for x in portraits(strangers, person)
-    ]
+    opened, broken = [], []
+    for owner in range(strangers.num_classes):  # everyone's phone in turn
+        phone.enroll("owner", portraits(strangers, owner)[:3])
+        for person in range(strangers.num_classes):
+            for x in portraits(strangers, person)[3:]:
+                answer = phone.verify("owner", x).accepted
+                (opened if person == owner else broken).append(answer)
     print(f"opened for its owner {sum(opened)} times of {len(opened)}")
     print(f"opened for others    {sum(broken)} times of {len(broken)}")
 

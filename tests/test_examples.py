@@ -28,8 +28,8 @@ def test_the_sinusoid_table_reads_results_and_knows_an_oracle(tmp_path, capsys):
 def test_a_face_unlocks_for_its_owner(data_folder):
     example = runpy.run_path(str(EXAMPLES / "03_face_unlock.py"))
     scores = example["main"]()
-    assert scores["opened"] >= 0.7 and scores["broken"] <= 0.15
-    assert scores["equal_error_rate"] < 0.1
+    assert scores["opened"] > 0.6 and scores["broken"] < 0.15
+    assert scores["equal_error_rate"] < 0.15
 
 
 def test_twenty_classes_are_learned_from_five_pictures_each():

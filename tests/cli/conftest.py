@@ -7,12 +7,6 @@ import pytest
 from PIL import Image
 
 
-@pytest.fixture(autouse=True)
-def wide_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No table is cut short, however long the paths of temporary folders are."""
-    monkeypatch.setenv("COLUMNS", "250")
-
-
 @pytest.fixture(scope="session")
 def pictures(tmp_path_factory) -> Path:
     """A folder of 18 classes of 7 small noisy pictures, in train/, val/ and test/."""

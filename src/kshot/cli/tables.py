@@ -52,7 +52,8 @@ def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]
         table.add_column(column, header_style="bold")
     for row in rows:
         table.add_row(*row)
-    Console(width=None if Console().is_terminal else 140).print(table)
+    # What reads a pipe or a file cuts lines as it likes; a terminal has its width.
+    Console(width=None if Console().is_terminal else 500).print(table)
 
 
 def _score(row: dict[str, Any]) -> str:

@@ -258,7 +258,6 @@ LEARNERS: dict[str, LearnerRow] = {
         "metric",
         "a network that scores each query beside each class",
         "Learning to Compare: Relation Network for Few-Shot Learning, CVPR 2018",
-        transductive=True,
     ),
     "maml": LearnerRow(
         MAML,
