@@ -192,6 +192,7 @@ def test_scores_of_a_siamese_network_are_those_of_pairs():
     X, _ = people(1, 3, 1.0)
     scores = Verifier(learner, threshold=0.0).enroll("ann", X[:2]).scores("ann", X[2:])
     embeddings = learner.encoder(torch.from_numpy(X).double()).unsqueeze(0)
+    embeddings = learner.compared(embeddings)
     expected = learner.pair_logits(embeddings[:, 2:], embeddings[:, :2]).max().item()
     assert scores.tolist() == [pytest.approx(expected)]
 

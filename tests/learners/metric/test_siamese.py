@@ -73,4 +73,4 @@ def test_unlabelled_and_padded_examples_are_in_no_pair(encoder: nn.Module, vecto
 def test_equal_pictures_are_told_by_the_bias(encoder: nn.Module):
     learner = siamese(encoder)
     x = torch.randn(1, 1, 6, dtype=torch.float64)
-    assert learner.pair_logits(x, x).item() == pytest.approx(0.3)
+    assert learner.pair_logits(*[learner.compared(x)] * 2).item() == pytest.approx(0.3)

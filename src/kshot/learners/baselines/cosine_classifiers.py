@@ -40,11 +40,11 @@ class CosineLearner(PretrainedLearner[Weights], ABC):
         encoder: nn.Module,
         num_outputs: int,
         *,
-        scale: float,
-        num_test_steps: int,
-        inner_lr: float,
-        batch_norm: BatchNormPolicy,
-        loss: Loss,
+        scale: float = 10.0,
+        num_test_steps: int = 0,
+        inner_lr: float = 0.1,
+        batch_norm: BatchNormPolicy = "running",
+        loss: Loss = cross_entropy,
     ) -> None:
         head = CosineHead(embedding_dim(encoder), num_outputs, scale=scale)
         super().__init__(encoder, head, batch_norm=batch_norm, loss=loss)
@@ -133,27 +133,6 @@ class Imprinted(CosineLearner):
     Reference:
         Low-Shot Learning with Imprinted Weights. CVPR 2018. https://arxiv.org/abs/1712.07136
     """
-
-    def __init__(
-        self,
-        encoder: nn.Module,
-        num_outputs: int,
-        *,
-        scale: float = 10.0,
-        num_test_steps: int = 0,
-        inner_lr: float = 0.1,
-        batch_norm: BatchNormPolicy = "running",
-        loss: Loss = cross_entropy,
-    ) -> None:
-        super().__init__(
-            encoder,
-            num_outputs,
-            scale=scale,
-            num_test_steps=num_test_steps,
-            inner_lr=inner_lr,
-            batch_norm=batch_norm,
-            loss=loss,
-        )
 
     @property
     def classes_apart(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]

@@ -34,7 +34,7 @@ class SiameseNet(EmbeddingLearner[LabelledEmbeddings]):
     the same embeddings. The logit of a class is that of its most similar support example.
 
     State:
-        `EmbeddingState` of a `LabelledEmbeddings`: embeddings and targets of the support set.
+        `EmbeddingState` of a `LabelledEmbeddings`: h and targets of the support set.
 
     Args:
         encoder: network from inputs (n, *shape) to embeddings (n, dim), with its `embedding_dim`.
@@ -85,7 +85,7 @@ class SiameseNet(EmbeddingLearner[LabelledEmbeddings]):
         mask: Bool[Tensor, "tasks n"] | None,
     ) -> LabelledEmbeddings:
         """Keep every labelled example."""
-        return labelled_embeddings(embeddings, targets, mask)
+        return labelled_embeddings(self.compared(embeddings), targets, mask)
 
     def compare(
         self,
@@ -94,7 +94,7 @@ class SiameseNet(EmbeddingLearner[LabelledEmbeddings]):
         mask: Bool[Tensor, "tasks m"] | None,
     ) -> Float[Tensor, "tasks m way"]:
         """The logit that a query is of the class of its most similar support example."""
-        logits = self.pair_logits(embeddings, summary.embeddings)
+        logits = self.pair_logits(self.compared(embeddings), summary.embeddings)
         targets = summary.targets.to(logits.dtype)
         if self.pool == "mean":
             return logits @ targets / targets.sum(1, keepdim=True).clamp_min(1e-8)
@@ -102,19 +102,21 @@ class SiameseNet(EmbeddingLearner[LabelledEmbeddings]):
 
     def meta_loss(self, episodes: Episodes) -> Float[Tensor, ""]:
         """The loss of all pairs of labelled examples of an episode."""
-        embeddings = torch.cat(self.embed(episodes), 1)
+        compared = self.compared(torch.cat(self.embed(episodes), 1))
         targets, mask = concatenate(episodes.support, episodes.query)[1:]
         counted = counted_rows(targets, mask, "classification")
-        return pair_loss(self.pair_logits(embeddings, embeddings), targets, counted).mean()
+        return pair_loss(self.pair_logits(compared, compared), targets, counted).mean()
+
+    def compared(
+        self, embeddings: Float[Tensor, "tasks n dim"]
+    ) -> Float[Tensor, "tasks n features"]:
+        """What of embeddings is compared: h of the paper, or they themselves."""
+        return embeddings if self.features is None else self.features(embeddings).sigmoid()
 
     def pair_logits(
-        self, first: Float[Tensor, "tasks m dim"], second: Float[Tensor, "tasks n dim"]
+        self, first: Float[Tensor, "tasks m features"], second: Float[Tensor, "tasks n features"]
     ) -> Float[Tensor, "tasks m n"]:
-        """The logit that each of the first and each of the second are of one class."""
-        first, second = (
-            embeddings if self.features is None else self.features(embeddings).sigmoid()
-            for embeddings in (first, second)
-        )
+        """The logit that each of the first and of the second are of one class."""
         return self.bias + weighted_city_block(first, second, self.alpha)
 
 
