@@ -13,6 +13,7 @@ __all__ = [
     "Inputs",
     "concatenate",
     "concatenate_inputs",
+    "full_mask",
     "leaves",
     "map_tensors",
     "one_hot",
@@ -121,7 +122,7 @@ def concatenate(first: Examples, second: Examples) -> Examples:
     """The examples of both sets of each task, `first`'s rows first."""
     mask = None
     if first.mask is not None or second.mask is not None:
-        mask = torch.cat([_full_mask(first), _full_mask(second)], dim=1)
+        mask = torch.cat([full_mask(first), full_mask(second)], dim=1)
     return Examples(
         concatenate_inputs(first.inputs, second.inputs, dim=1),
         torch.cat([first.targets, second.targets], dim=1),
@@ -134,7 +135,8 @@ def concatenate_inputs(first: Inputs, second: Inputs, dim: int) -> Inputs:
     return map_tensors(lambda *tensors: torch.cat(tensors, dim), first, second)
 
 
-def _full_mask(examples: Examples) -> Bool[Tensor, "tasks n"]:
+def full_mask(examples: Examples) -> Bool[Tensor, "tasks n"]:
+    """Which rows are examples, also where there is no padding to tell."""
     if examples.mask is not None:
         return examples.mask
     return torch.ones(examples.targets.shape[:2], dtype=torch.bool, device=examples.targets.device)

@@ -9,7 +9,7 @@ import torch
 from kshot.config import EpisodeConfig, bounds
 from kshot.data.dataset import LabelledDataset
 from kshot.data.sampler import EpisodeSampler, TaskStream, random_bits
-from kshot.episodes import Episodes, Examples, concatenate, map_tensors
+from kshot.episodes import Episodes, Examples, concatenate, full_mask, map_tensors
 
 __all__ = ["PartlyLabelledSampler", "split_labels"]
 
@@ -66,7 +66,7 @@ class PartlyLabelledSampler:
         back = torch.from_numpy(np.argsort(np.concatenate(places)))
         if any(examples.mask is not None for part in parts for examples in part[:2]):
             parts = [
-                part._replace(support=_with_mask(part.support), query=_with_mask(part.query))
+                Episodes(*(e._replace(mask=full_mask(e)) for e in part[:2]), part.classes)
                 for part in parts
             ]
         return map_tensors(lambda *each: torch.cat(each)[back], *parts)
@@ -145,13 +145,6 @@ def split_labels(
         labelled.append(rows[chosen])
         others.append(rows[~chosen])
     return replace(dataset, rows=tuple(labelled)), replace(dataset, rows=tuple(others))
-
-
-def _with_mask(examples: Examples) -> Examples:
-    """The same examples, of every row of which is said that it is one."""
-    if examples.mask is not None:
-        return examples
-    return examples._replace(mask=torch.ones(examples.targets.shape[:2], dtype=torch.bool))
 
 
 def _check_counts(
