@@ -66,7 +66,10 @@ class PartlyLabelledSampler:
         back = torch.from_numpy(np.argsort(np.concatenate(places)))
         if any(examples.mask is not None for part in parts for examples in part[:2]):
             parts = [
-                Episodes(*(e._replace(mask=full_mask(e)) for e in part[:2]), part.classes)
+                part._replace(
+                    support=part.support._replace(mask=full_mask(part.support)),
+                    query=part.query._replace(mask=full_mask(part.query)),
+                )
                 for part in parts
             ]
         return map_tensors(lambda *each: torch.cat(each)[back], *parts)
