@@ -232,8 +232,12 @@ def test_what_cannot_be_paired_is_refused():
 def test_predictions_that_are_no_numbers_are_refused():
     learner = conv_learner()
     learner.encoder.register_forward_hook(lambda module, inputs, output: output * float("nan"))
-    with pytest.raises(ValueError, match="predicts NaN in episodes 0 to"):
+    with pytest.raises(ValueError, match="encoder gives NaN"):
         evaluate(learner, sampler(), 4)
+    blind = Blind()
+    blind.net.register_forward_hook(lambda module, inputs, output: output * float("nan"))
+    with pytest.raises(ValueError, match="predicts NaN in episodes 0 to"):
+        evaluate(blind, sampler(), 4)
 
 
 def test_averages_that_were_never_learned_are_not_read():

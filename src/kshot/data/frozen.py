@@ -56,6 +56,10 @@ class FrozenEpisodes:
             )
         return read_episodes(self.dataset, EpisodeIndices(*(part[chosen] for part in self.indices)))
 
+    def of(self, dataset: LabelledDataset) -> "FrozenEpisodes":
+        """A sampler of the same episodes from other data about the same examples."""
+        return FrozenEpisodes(dataset, self.indices)
+
 
 def save_episodes(path: Path, indices: EpisodeIndices, dataset: LabelledDataset) -> None:
     """Write episodes to a file (safetensors), with a fingerprint of the data they refer to.

@@ -74,6 +74,10 @@ class PartlyLabelledSampler:
             ]
         return map_tensors(lambda *each: torch.cat(each)[back], *parts)
 
+    def of(self, dataset: LabelledDataset) -> "PartlyLabelledSampler":
+        """A sampler of the same episodes from other data about the same examples."""
+        return PartlyLabelledSampler(dataset, self.episode, seed=self.seed, split=self.split)
+
     def _sample(self, number: int, episodes: np.ndarray) -> Episodes:
         """Episodes under one way to say which examples are labelled."""
         drawn = self._labelled[number].sample(episodes)

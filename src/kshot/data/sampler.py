@@ -5,6 +5,7 @@ generator, computed for a whole meta-batch at once, so that any number of worker
 the same episodes.
 """
 
+import copy
 import zlib
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol, runtime_checkable
@@ -17,6 +18,7 @@ from kshot.data.dataset import LabelledDataset
 from kshot.episodes import Episodes, Examples
 
 __all__ = [
+    "DatasetSampler",
     "EpisodeIndices",
     "EpisodeSampler",
     "Sampler",
@@ -33,6 +35,17 @@ class Sampler(Protocol):
 
     def sample(self, episodes: Sequence[int] | np.ndarray) -> Episodes:
         """The episodes of some indices, as one batch of tasks."""
+        ...
+
+
+@runtime_checkable
+class DatasetSampler(Sampler, Protocol):
+    """A sampler of the examples of a data set."""
+
+    dataset: LabelledDataset
+
+    def of(self, dataset: LabelledDataset) -> "DatasetSampler":
+        """A sampler of the same episodes from other data about the same examples."""
         ...
 
 
@@ -114,6 +127,12 @@ class EpisodeSampler:
     def sample(self, episodes: Sequence[int] | np.ndarray) -> Episodes:
         """The episodes of some indices, as one batch of tasks."""
         return self.read(self.indices(episodes))
+
+    def of(self, dataset: LabelledDataset) -> "EpisodeSampler":
+        """A sampler of the same episodes from other data about the same examples."""
+        twin = copy.copy(self)
+        twin.dataset = dataset
+        return twin
 
     def indices(self, episodes: Sequence[int] | np.ndarray) -> EpisodeIndices:
         """Which examples the episodes of some indices consist of."""

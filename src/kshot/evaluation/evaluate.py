@@ -14,6 +14,7 @@ from kshot.backbones.normalization import has_running_averages
 from kshot.config import BatchNormPolicy
 from kshot.data.sampler import Sampler
 from kshot.episodes import Episodes
+from kshot.evaluation.embedded import embedded_once
 from kshot.evaluation.intervals import MeanInterval, mean_interval
 from kshot.learner import MetaLearner
 from kshot.losses import Loss, check_examples, counted_rows, mask_absent
@@ -92,13 +93,14 @@ def evaluate(
         sampler.sample([0]), batch_norm or learner.batch_norm
     )
     with torch.no_grad(), _evaluation_mode(learner, batch_norm, num_test_steps):
+        scored, drawn = embedded_once(learner, sampler)
         for start in range(0, num_episodes, batch_episodes):
             stop = min(start + batch_episodes, num_episodes)
-            episodes = sampler.sample(range(start, stop)).to(place, dtype)
+            episodes = drawn.sample(range(start, stop)).to(place, dtype)
             check_examples(episodes.support, learner.loss.kind, "support")
             check_examples(episodes.query, learner.loss.kind, "query")
-            state = learner.adapt(episodes.support)
-            predictions = learner.predict(state, episodes.query.inputs, episodes.query.mask)
+            state = scored.adapt(episodes.support)
+            predictions = scored.predict(state, episodes.query.inputs, episodes.query.mask)
             if predictions.isnan().any():
                 raise ValueError(
                     f"The learner predicts NaN in episodes {start} to {stop - 1}. Was its training "

@@ -1,5 +1,6 @@
 """Learners that see examples through an encoder only: what their files share."""
 
+import copy
 from abc import ABC, abstractmethod
 from typing import Any, Generic, NamedTuple, TypeVar
 
@@ -155,6 +156,12 @@ class EmbeddingLearner(MetaLearner[EmbeddingState], ABC, Generic[Summary]):
             )
         summary = self.summarize(support, episodes.support.targets, episodes.support.mask)
         return self.query_loss(self.compare(summary, query, episodes.query.mask), episodes)
+
+    def over_embeddings(self) -> "EmbeddingLearner[Summary]":
+        """This learner for inputs that the encoder has embedded: all but the encoder is shared."""
+        twin = copy.copy(self)
+        twin._modules = {**self._modules, "encoder": nn.Identity()}
+        return twin
 
     def embed(
         self, episodes: Episodes
