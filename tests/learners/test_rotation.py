@@ -4,12 +4,13 @@ from torch import nn
 
 from kshot.backbones.conv4 import Conv4
 from kshot.episodes import Episodes, Examples, one_hot
+from kshot.learners.metric.matching import MatchingNet
 from kshot.learners.metric.prototypical import ProtoNet
 from kshot.learners.optimization.ridge import R2D2
 from kshot.losses import mean_squared_error
 
 
-@pytest.mark.parametrize("learner", [ProtoNet, R2D2])
+@pytest.mark.parametrize("learner", [ProtoNet, R2D2, MatchingNet])
 def test_the_loss_is_the_mean_over_all_parts_of_an_episode(learner):
     generator = torch.Generator().manual_seed(0)
     way, shot, parts = 3, 2, 3  # two support and four query examples a class

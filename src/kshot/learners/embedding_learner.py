@@ -150,9 +150,8 @@ class EmbeddingLearner(MetaLearner[EmbeddingState], ABC, Generic[Summary]):
             return rotated_loss(
                 self.loss,
                 episodes,
-                lambda targets, chosen: self.compare(
-                    self.summarize(both, targets, chosen), both, None
-                ),
+                both,
+                lambda *support: self.compare(self.summarize(*support), both, None),
             )
         summary = self.summarize(support, episodes.support.targets, episodes.support.mask)
         return self.query_loss(self.compare(summary, query, episodes.query.mask), episodes)

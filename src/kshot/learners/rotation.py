@@ -32,7 +32,8 @@ def require_rotation(loss: Loss, batch_norm: BatchNormPolicy) -> None:
 def rotated_loss(
     loss: Loss,
     episodes: Episodes,
-    logits_by: Callable[[Tensor, Tensor], Float[Tensor, "tasks n way"]],
+    embeddings: Float[Tensor, "tasks n dim"],
+    logits_from: Callable[[Tensor, Tensor, Tensor], Float[Tensor, "tasks n way"]],
 ) -> Float[Tensor, ""]:
     """The mean of the query losses in which each part of the examples is the support.
 
@@ -41,8 +42,9 @@ def rotated_loss(
     Args:
         loss: of the queries.
         episodes: whose support and then query are the examples.
-        logits_by: from target rows (tasks, n, way) and which examples are the support (tasks, n),
-            the logits of all of them.
+        embeddings: of all examples.
+        logits_from: from the embeddings, target rows and mask of a support set, the logits of all
+            examples.
     """
     targets, mask = concatenate(episodes.support, episodes.query)[1:]
     targets = targets if mask is None else targets * mask.unsqueeze(-1)
@@ -51,10 +53,18 @@ def rotated_loss(
     # The place of each example within its class, and the part of the class it falls into.
     place = ((targets.cumsum(1) - 1) * targets).sum(-1)
     part = place // (shots * targets).sum(-1).clamp_min(1)
-    parts = int((counts // shots.clamp_min(1)).max())
+    labelled = targets.sum(-1) > 0
     losses = []
-    for turn in range(parts):
-        chosen: Bool[Tensor, "tasks n"] = part == turn
-        logits = mask_absent(logits_by(targets, chosen), episodes.present)
+    for turn in range(int((counts // shots.clamp_min(1)).max())):
+        chosen: Bool[Tensor, "tasks n"] = labelled & (part == turn)
+        # Their rows, in the order they have, then others up to the largest task's, masked out.
+        first = chosen.int().argsort(dim=1, descending=True, stable=True)
+        rows = first[:, : int(chosen.sum(1).max())].unsqueeze(-1)
+        logits = logits_from(
+            embeddings.take_along_dim(rows, 1),
+            targets.take_along_dim(rows, 1),
+            chosen.take_along_dim(rows.squeeze(-1), 1),
+        )
+        logits = mask_absent(logits, episodes.present)
         losses.append(loss(logits, targets * ~chosen.unsqueeze(-1)))
     return torch.stack(losses).mean()
