@@ -81,8 +81,19 @@ def test_evaluate_gives_the_numbers_of_training_and_compares_runs(
     maml = [*flags, "--backbone", "conv4_strided", "--learner.inner-lr", "0.5"]
     assert main(["train", "maml", *maml, "--out", str(other)]) == 0
     capsys.readouterr()
-    assert main(["evaluate", str(run_folder), str(other), "--evaluation.shots", "1"]) == 0
+    both = ["evaluate", str(run_folder), str(other), "--evaluation.shots", "1"]
+    file = tmp_path / "both.json"
+    assert main([*both, "--results", str(file)]) == 0
     assert "paired differences" in capsys.readouterr().out
+    protonet, maml = (
+        next(row for row in read_results(file) if row["learner"] == name)
+        for name in ("protonet", "maml")
+    )
+    against = maml["against"]
+    assert "against" not in protonet
+    assert against["learner"] == "protonet" and against["config"] == protonet["config"]
+    difference = maml["accuracy"] - protonet["accuracy"]
+    assert against["difference"] == pytest.approx(difference) and against["ci95"] > 0
 
 
 def test_resume_continues_a_run(flags, tmp_path):
@@ -233,7 +244,7 @@ def test_every_run_is_scored_under_its_own_policies(run_folder, flags, tmp_path,
     assert {row["batch_norm"] for row in rows if row["learner"] == "protonet"} == {"running"}
     assert main(["evaluate", str(other), str(run_folder), "--evaluation.shots", "1"]) == 0
     shown = capsys.readouterr().out
-    assert shown.count("(running)") == 2 and "(support_and_query, 1 step) -" in shown
+    assert shown.count("(running) - ") == 2 and "(support_and_query, 1 step) " in shown
 
 
 @pytest.mark.parametrize(

@@ -62,8 +62,13 @@ def test_episodes_are_as_precise_as_the_learner_and_nan_is_refused():
     learner.encoder.eval()
     assert np.isfinite(collect_trials(learner, sampler, 2).scores).all()
     assert learner.training and not learner.encoder.training, "left as it was"
-    learner.encoder.layers[0].weight.data.fill_(torch.nan)  # pyright: ignore
+    matching = MatchingNet(learner.encoder).double()
+    assert matching.scale is not None
+    matching.scale.data.fill_(torch.nan)
     with pytest.raises(ValueError, match="scores are NaN"):
+        collect_trials(matching, sampler, 2)
+    learner.encoder.layers[0].weight.data.fill_(torch.nan)  # pyright: ignore
+    with pytest.raises(ValueError, match="encoder gives NaN"):
         collect_trials(learner, sampler, 2)
 
 

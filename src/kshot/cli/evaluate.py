@@ -2,10 +2,11 @@
 
 import json
 import shlex
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import tyro
 from matplotlib.figure import Figure
@@ -14,7 +15,8 @@ from kshot.cli.figures import adaptation_figure, comparison_figure, similarity_f
 from kshot.cli.flags import parse_flags
 from kshot.cli.tables import condition, print_results, print_table, task_name
 from kshot.config import Choice, EvaluationConfig, RunConfig
-from kshot.evaluation.evaluate import Evaluation, paired_difference
+from kshot.evaluation.evaluate import paired_difference
+from kshot.evaluation.intervals import MeanInterval
 from kshot.evaluation.results import merge_results, same_episodes, spread_over_seeds
 from kshot.recipe import parse_run
 from kshot.training.run import Run, load_run, on_trained_encoder, read_description
@@ -25,9 +27,10 @@ __all__ = ["main"]
 
 DESCRIPTION = """Score trained runs: kshot evaluate RUN... [FLAGS].
 
-Several runs are also compared in pairs, and over their training seeds. What the flags do not say is
-as in the first run's own configuration. --learner NAME scores another learner, with the flags that
-are its options, on each run's trained encoder: nil, nearest_centroid or fine_tuning, say."""
+Later runs are also compared with the first, episode by episode, and all over their training seeds.
+What the flags do not say is as in the first run's own configuration. --learner NAME scores another
+learner, with the flags that are its options, on each run's trained encoder: nil, nearest_centroid
+or fine_tuning, say."""
 
 
 @dataclass(frozen=True)
@@ -89,6 +92,10 @@ def main(arguments: list[str]) -> int:
             num_test_steps=config.evaluation.num_test_steps or own.num_test_steps,
         )
         scored[folder] = evaluate_run(run, folder, wanted, command=command, frozen=flags.frozen)
+    differences = _differences(scored)
+    for one in differences:
+        # Of the first run's ways to score these episodes, the first is the one to stand against.
+        one.theirs.row.setdefault("against", _against(one))
     rows = [one.row for parts in scored.values() for one in parts]
     if flags.results is not None:
         merge_results(flags.results, rows)
@@ -101,7 +108,7 @@ def main(arguments: list[str]) -> int:
         return 0
     for parts in scored.values():
         print_results([one.row for one in parts])
-    _print_differences(scored)
+    _print_differences(differences, len(runs))
     _print_spread([one.row for parts in scored.values() for one in parts if not one.baseline])
     return 0
 
@@ -120,24 +127,52 @@ def _named(runs: dict[Path, Run]) -> dict[str, Run]:
     return dict(zip(names, runs.values(), strict=True))
 
 
-def _print_differences(scored: dict[Path, list[Scored]]) -> None:
-    """Every later run against the first, episode by episode, where the episodes are the same."""
-    first, *others = scored
+class _Difference(NamedTuple):
+    """A later run's scores less the first run's, episode by episode."""
+
+    folders: tuple[Path, Path]
+    theirs: Scored
+    first: Scored
+    interval: MeanInterval
+
+
+def _differences(scored: dict[Path, list[Scored]]) -> list[_Difference]:
+    """Every later run less the first, where the episodes are the same."""
+    start, *others = scored
+    return [
+        _Difference(
+            (other, start), theirs, first, paired_difference(theirs.evaluation, first.evaluation)
+        )
+        for other in others
+        for first, theirs in product(scored[start], scored[other])
+        if not (first.baseline or theirs.baseline)
+        and same_episodes(first.row, theirs.row)
+        and _same_steps(first.row, theirs.row)
+    ]
+
+
+def _against(one: _Difference) -> dict[str, Any]:
+    """What a result row says of its difference from another."""
+    of = ("learner", "backbone", "batch_norm", "num_test_steps", "config", "seed")
+    identity = {key: one.first.row[key] for key in of}
+    return {**identity, "difference": one.interval.mean, "ci95": one.interval.half_width}
+
+
+def _print_differences(differences: Sequence[_Difference], runs: int) -> None:
     table = [
         [
-            f"{first} ({condition(ours.row)}) - {other} ({condition(theirs.row)})",
-            task_name(ours.row),
-            _difference(ours.evaluation, theirs.evaluation),
+            " - ".join(
+                f"{folder} ({condition(scored.row)})"
+                for folder, scored in zip(one.folders, (one.theirs, one.first), strict=True)
+            ),
+            task_name(one.theirs.row),
+            _interval(one),
         ]
-        for other in others
-        for ours, theirs in product(scored[first], scored[other])
-        if not (ours.baseline or theirs.baseline)
-        and same_episodes(ours.row, theirs.row)
-        and _same_steps(ours.row, theirs.row)
+        for one in differences
     ]
     if table:
         print_table("paired differences, 95 % interval", ["runs", "task", "difference"], table)
-    elif others:
+    elif runs > 1:
         print("No paired differences: no two runs were scored on the same episodes.")
 
 
@@ -147,9 +182,9 @@ def _same_steps(ours: dict[str, Any], theirs: dict[str, Any]) -> bool:
     return len(steps) <= 1
 
 
-def _difference(ours: Evaluation, theirs: Evaluation) -> str:
-    mean, half_width, _ = paired_difference(ours, theirs)
-    unit = 100 if ours.metric == "accuracy" else 1
+def _interval(one: _Difference) -> str:
+    mean, half_width, _ = one.interval
+    unit = 100 if one.theirs.evaluation.metric == "accuracy" else 1
     return f"{unit * mean:+.2f} +- {unit * half_width:.2f}"
 
 

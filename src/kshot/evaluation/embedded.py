@@ -79,6 +79,7 @@ class _Memory:
         self._kept = torch.empty(0)
         self._count = 0
 
+    @torch.no_grad()
     def add(self, keys: np.ndarray, inputs: Tensor) -> None:
         parameter = next(self.encoder.parameters(), inputs)
         new = self.encoder(inputs.to(parameter.device, parameter.dtype))

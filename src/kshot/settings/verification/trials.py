@@ -8,6 +8,7 @@ import torch
 
 from kshot.data.sampler import Sampler
 from kshot.episodes import Episodes
+from kshot.evaluation.embedded import embedded_once
 from kshot.learner import MetaLearner
 from kshot.losses import counted_rows
 from kshot.user_examples import place_of
@@ -64,8 +65,9 @@ def collect_trials(
     parts: list[tuple[np.ndarray, ...]] = []
     learner.eval()
     try:
+        scored, drawn = embedded_once(learner, sampler)
         for index in range(num_episodes):
-            parts.append(_claims(learner, sampler.sample([index]).to(place, dtype)))
+            parts.append(_claims(scored, drawn.sample([index]).to(place, dtype)))
             if on_batch:
                 on_batch(index + 1)
     finally:
