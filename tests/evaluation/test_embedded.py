@@ -13,6 +13,7 @@ from kshot.data.dataset import LabelledDataset
 from kshot.data.frozen import FrozenEpisodes
 from kshot.data.partly_labelled import PartlyLabelledSampler
 from kshot.data.sampler import DatasetSampler, EpisodeSampler
+from kshot.evaluation import embedded
 from kshot.evaluation.embedded import EmbeddedDataset, embedded_once
 from kshot.evaluation.evaluate import evaluate
 from kshot.learners.metric.matching import MatchingNet
@@ -80,14 +81,26 @@ def test_each_picture_is_embedded_at_most_once_in_each_turn():
     assert next(net.parameters()).requires_grad and net.training
 
 
+def test_memory_is_bounded(monkeypatch):
+    monkeypatch.setattr(embedded, "MOST_BYTES", 20 * 4 * 4)  # twenty embeddings
+    net = Counting().eval()
+    data = EmbeddedDataset.of(pictures(), net)
+    classes = np.repeat(np.arange(6), 10)
+    for start in (0, 10, 20, 40, 0):
+        rows = np.arange(start, start + 20)
+        expected = net.net(LabelledDataset.read(data, rows, classes[rows]))
+        torch.testing.assert_close(data.read(rows, classes[rows]), expected.detach())
+    assert net.seen == 4 * 20, "the first twenty are remembered, the others are not"
+
+
 def test_a_picture_turned_otherwise_has_its_own_embedding():
     data = pictures().with_rotations()
-    embedded = EmbeddedDataset.of(data, nn.Flatten())
+    turned = EmbeddedDataset.of(data, nn.Flatten())
     classes = np.arange(0, data.num_classes, 6)  # one character, in four turns
     rows = np.array([data.rows[c][0] for c in classes])
-    first = embedded.read(rows[:2], classes[:2])
+    first = turned.read(rows[:2], classes[:2])
     torch.testing.assert_close(first, data.read(rows[:2], classes[:2]).flatten(1))
-    torch.testing.assert_close(embedded.read(rows, classes), data.read(rows, classes).flatten(1))
+    torch.testing.assert_close(turned.read(rows, classes), data.read(rows, classes).flatten(1))
 
 
 def test_what_depends_on_other_examples_is_left_as_it_is():

@@ -14,6 +14,9 @@ from kshot.learners.embedding_learner import EmbeddingLearner
 
 __all__ = ["EmbeddedDataset", "embedded_once"]
 
+MOST_BYTES = 1 << 29
+"""Once this much memory is taken, further examples are embedded whenever they are read."""
+
 
 def embedded_once(learner: MetaLearner, sampler: Sampler) -> tuple[MetaLearner, Sampler]:
     """A learner and a sampler that score the same, up to rounding, with each example embedded once.
@@ -62,6 +65,8 @@ class EmbeddedDataset(LabelledDataset):
         turns = self.quarter_turns[classes] % 4
         keys = turns * len(self.examples) + rows  # the same picture turned otherwise is another
         new = np.flatnonzero(self.memory.places[keys] < 0)
+        if len(new) and self.memory.full:
+            return self.memory.embed(super().read(rows, classes))
         if len(new):
             keys_of_new, first = np.unique(keys[new], return_index=True)
             chosen = new[first]
@@ -79,8 +84,12 @@ class _Memory:
         self._kept = torch.empty(0)
         self._count = 0
 
+    @property
+    def full(self) -> bool:
+        return self._kept.nbytes >= MOST_BYTES
+
     @torch.no_grad()
-    def add(self, keys: np.ndarray, inputs: Tensor) -> None:
+    def embed(self, inputs: Tensor) -> Tensor:
         parameter = next(self.encoder.parameters(), inputs)
         new = self.encoder(inputs.to(parameter.device, parameter.dtype))
         if not bool(new.isfinite().all()):
@@ -88,6 +97,10 @@ class _Memory:
                 "The encoder gives NaN or infinite embeddings. Do the examples hold such values, "
                 "or was the encoder's training cut short by diverging?"
             )
+        return new
+
+    def add(self, keys: np.ndarray, inputs: Tensor) -> None:
+        new = self.embed(inputs)
         start, end = self._count, self._count + len(new)
         if not start:
             self._kept = new
