@@ -12,7 +12,7 @@ from kshot.config import EpisodeConfig
 from kshot.data.dataset import LabelledDataset
 from kshot.data.frozen import FrozenEpisodes
 from kshot.data.partly_labelled import PartlyLabelledSampler
-from kshot.data.sampler import DatasetSampler, EpisodeSampler
+from kshot.data.sampler import EpisodeSampler
 from kshot.evaluation import embedded
 from kshot.evaluation.embedded import EmbeddedDataset, embedded_once
 from kshot.evaluation.evaluate import evaluate
@@ -43,7 +43,7 @@ class Counting(nn.Module):
         return self.net(x)
 
 
-def samplers() -> list[DatasetSampler]:
+def samplers() -> list[EpisodeSampler | FrozenEpisodes | PartlyLabelledSampler]:
     data, episode = pictures(), EpisodeConfig(way=(2, 3), shot=(1, 2), query_shot=2)
     drawn = EpisodeSampler(data.with_rotations(), episode, split="test")
     some = replace(episode, labelled_share=0.5, label_splits=2, unlabelled=2, distractors=1)
@@ -58,7 +58,7 @@ def samplers() -> list[DatasetSampler]:
 @pytest.mark.parametrize(
     "make", [ProtoNet, lambda net: MatchingNet(net, full_context=True), SemiSupervisedProtoNet]
 )
-def test_predictions_are_those_of_embedding_every_example_anew(make, sampler: DatasetSampler):
+def test_predictions_are_those_of_embedding_every_example_anew(make, sampler):
     learner = make(Counting()).eval()
     episodes = sampler.sample(range(8))
     expected = learner.predict(
@@ -82,25 +82,28 @@ def test_each_picture_is_embedded_at_most_once_in_each_turn():
 
 
 def test_memory_is_bounded(monkeypatch):
-    monkeypatch.setattr(embedded, "MOST_BYTES", 20 * 4 * 4)  # twenty embeddings
+    monkeypatch.setattr(embedded, "MOST_BYTES", 30 * 4 * 4)  # thirty embeddings
     net = Counting().eval()
     data = EmbeddedDataset.of(pictures(), net)
     classes = np.repeat(np.arange(6), 10)
-    for start in (0, 10, 20, 40, 0):
-        rows = np.arange(start, start + 20)
+    seen = []
+    for start in (0, 15, 25, 0, 25):
+        rows = np.arange(start, start + 20).repeat(2)
         expected = net.net(LabelledDataset.read(data, rows, classes[rows]))
         torch.testing.assert_close(data.read(rows, classes[rows]), expected.detach())
-    assert net.seen == 4 * 20, "the first twenty are remembered, the others are not"
+        seen.append(net.seen)
+    assert seen == [20, 35, 50, 50, 65], "0 to 29 are kept, what is beyond is embedded each time"
 
 
 def test_a_picture_turned_otherwise_has_its_own_embedding():
     data = pictures().with_rotations()
-    turned = EmbeddedDataset.of(data, nn.Flatten())
+    net = nn.Sequential(nn.Flatten(), nn.Linear(256, 3))
+    turned = EmbeddedDataset.of(data, net)
     classes = np.arange(0, data.num_classes, 6)  # one character, in four turns
     rows = np.array([data.rows[c][0] for c in classes])
-    first = turned.read(rows[:2], classes[:2])
-    torch.testing.assert_close(first, data.read(rows[:2], classes[:2]).flatten(1))
-    torch.testing.assert_close(turned.read(rows, classes), data.read(rows, classes).flatten(1))
+    expected = net(data.read(rows, classes)).detach()
+    torch.testing.assert_close(turned.read(rows[:2], classes[:2]), expected[:2])
+    torch.testing.assert_close(turned.read(rows, classes), expected)
 
 
 def test_what_depends_on_other_examples_is_left_as_it_is():
@@ -111,10 +114,36 @@ def test_what_depends_on_other_examples_is_left_as_it_is():
         assert embedded_once(learner, sampler) == (learner, sampler)
 
 
-def test_a_sampler_without_a_data_set_is_left_as_it_is():
-    class OwnSampler:
-        def sample(self, episodes):
-            return samplers()[0].sample(episodes)
+def test_what_reads_examples_in_its_own_way_is_left_as_it_is():
+    class OwnSampler(EpisodeSampler):
+        pass
 
-    learner, sampler = ProtoNet(nn.Flatten()), OwnSampler()
-    assert embedded_once(learner, sampler) == (learner, sampler)
+    class OwnDataset(LabelledDataset):
+        pass
+
+    class OwnProtoNet(ProtoNet):
+        def adapt(self, support):
+            return super().adapt(support)
+
+    learner, sampler = ProtoNet(Counting()), samplers()[0]
+    own_data = OwnDataset(**vars(sampler.dataset))
+    for other in (
+        OwnSampler(sampler.dataset, EpisodeConfig(2, 1, 2)),
+        EpisodeSampler(own_data, EpisodeConfig(2, 1, 2)),
+    ):
+        assert embedded_once(learner, other) == (learner, other)
+    own = OwnProtoNet(Counting())
+    pixels = ProtoNet(nn.Flatten())
+    for each in (own, pixels):
+        assert embedded_once(each, sampler) == (each, sampler)
+
+
+def test_what_is_no_number_is_refused():
+    values = np.ones((6, 1, 16, 16), dtype=np.float32)
+    values[2] = np.inf
+    data = LabelledDataset.from_labels(values, [0, 0, 0, 1, 1, 1])
+    read = EmbeddedDataset.of(data, Counting().eval()).read
+    with pytest.raises(ValueError, match="examples hold NaN or infinite"):
+        read(np.arange(6), np.zeros(6, dtype=np.int64))
+    with pytest.raises(ValueError, match="End it with a flatten"):
+        EmbeddedDataset.of(data, nn.Conv2d(1, 2, 3)).read(np.arange(2), np.zeros(2, dtype=np.int64))

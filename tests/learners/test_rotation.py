@@ -38,6 +38,31 @@ def test_the_loss_is_the_mean_over_all_parts_of_an_episode(learner):
     torch.testing.assert_close(rotated.train()(more), torch.stack(each).mean())
 
 
+@pytest.mark.parametrize("learner", [ProtoNet, R2D2, MatchingNet])
+def test_a_task_has_the_turns_of_its_own_shots(learner):
+    torch.manual_seed(0)
+    rotated = learner(nn.Linear(4, 3), rotate_support=True)
+    inputs = torch.randn(2, 12, 4)
+    targets = one_hot(torch.arange(2).repeat(2, 3), 2)  # three examples of two classes
+    query = Examples(inputs[:, 6:], targets)
+    both = Examples(inputs[:, :6], targets)
+    # The first task has a shot of one, padded; the second of three.
+    mask = torch.ones(2, 6, dtype=torch.bool)
+    mask[0, 2:] = False
+    mixed = rotated(Episodes(Examples(both.inputs, targets, mask), query))
+    alone = [
+        rotated(
+            Episodes(
+                Examples(inputs[:1, :2], targets[:1, :2]), Examples(inputs[:1, 6:], targets[:1])
+            )
+        ),
+        rotated(
+            Episodes(Examples(inputs[1:, :6], targets[1:]), Examples(inputs[1:, 6:], targets[1:]))
+        ),
+    ]
+    torch.testing.assert_close(mixed, torch.stack(alone).mean())
+
+
 @pytest.mark.parametrize("learner", [ProtoNet, R2D2])
 def test_it_needs_shared_embeddings(learner):
     with pytest.raises(ValueError, match="must be 'running', not 'batch'"):

@@ -93,8 +93,8 @@ def main(arguments: list[str]) -> int:
         )
         scored[folder] = evaluate_run(run, folder, wanted, command=command, frozen=flags.frozen)
     differences = _differences(scored)
-    for one in differences:
-        # Of the first run's ways to score these episodes, the first is the one to stand against.
+    # Of the first run's ways to score these episodes, a row stands against its own, or the first.
+    for one in sorted(differences, key=lambda one: not one.same_policy):
         one.theirs.row.setdefault("against", _against(one))
     rows = [one.row for parts in scored.values() for one in parts]
     if flags.results is not None:
@@ -134,6 +134,10 @@ class _Difference(NamedTuple):
     theirs: Scored
     first: Scored
     interval: MeanInterval
+
+    @property
+    def same_policy(self) -> bool:
+        return self.theirs.row["batch_norm"] == self.first.row["batch_norm"]
 
 
 def _differences(scored: dict[Path, list[Scored]]) -> list[_Difference]:

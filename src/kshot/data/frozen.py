@@ -56,7 +56,7 @@ class FrozenEpisodes:
             )
         return read_episodes(self.dataset, EpisodeIndices(*(part[chosen] for part in self.indices)))
 
-    def of(self, dataset: LabelledDataset) -> "FrozenEpisodes":
+    def with_dataset(self, dataset: LabelledDataset) -> "FrozenEpisodes":
         """A sampler of the same episodes from other data about the same examples."""
         return FrozenEpisodes(dataset, self.indices)
 

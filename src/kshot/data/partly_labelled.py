@@ -74,7 +74,7 @@ class PartlyLabelledSampler:
             ]
         return map_tensors(lambda *each: torch.cat(each)[back], *parts)
 
-    def of(self, dataset: LabelledDataset) -> "PartlyLabelledSampler":
+    def with_dataset(self, dataset: LabelledDataset) -> "PartlyLabelledSampler":
         """A sampler of the same episodes from other data about the same examples."""
         return PartlyLabelledSampler(dataset, self.episode, seed=self.seed, split=self.split)
 

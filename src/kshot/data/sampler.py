@@ -18,7 +18,6 @@ from kshot.data.dataset import LabelledDataset
 from kshot.episodes import Episodes, Examples
 
 __all__ = [
-    "DatasetSampler",
     "EpisodeIndices",
     "EpisodeSampler",
     "Sampler",
@@ -35,17 +34,6 @@ class Sampler(Protocol):
 
     def sample(self, episodes: Sequence[int] | np.ndarray) -> Episodes:
         """The episodes of some indices, as one batch of tasks."""
-        ...
-
-
-@runtime_checkable
-class DatasetSampler(Sampler, Protocol):
-    """A sampler of the examples of a data set."""
-
-    dataset: LabelledDataset
-
-    def of(self, dataset: LabelledDataset) -> "DatasetSampler":
-        """A sampler of the same episodes from other data about the same examples."""
         ...
 
 
@@ -128,7 +116,7 @@ class EpisodeSampler:
         """The episodes of some indices, as one batch of tasks."""
         return self.read(self.indices(episodes))
 
-    def of(self, dataset: LabelledDataset) -> "EpisodeSampler":
+    def with_dataset(self, dataset: LabelledDataset) -> "EpisodeSampler":
         """A sampler of the same episodes from other data about the same examples."""
         twin = copy.copy(self)
         twin.dataset = dataset

@@ -17,7 +17,14 @@ from kshot.config import BatchNormPolicy
 from kshot.episodes import Episodes, Inputs, concatenate, leaves, map_tensors
 from kshot.learners.task_map import map_tasks
 
-__all__ = ["embed_pooled", "embed_query", "embed_support", "embed_together", "encoder_of"]
+__all__ = [
+    "embed_examples",
+    "embed_pooled",
+    "embed_query",
+    "embed_support",
+    "embed_together",
+    "encoder_of",
+]
 
 
 def encoder_of(learner: nn.Module) -> nn.Module:
@@ -56,7 +63,7 @@ def embed_pooled(
         return flat if mask is None else flat[mask.flatten()]
 
     with contextlib.nullcontext() if update_statistics else stored_statistics():
-        embeddings = _checked(encoder, map_tensors(flatten, inputs))
+        embeddings = embed_examples(encoder, map_tensors(flatten, inputs))
     if mask is not None:
         scattered = embeddings.new_zeros(num_tasks * size, embeddings.shape[1])
         embeddings = scattered.masked_scatter(mask.flatten().unsqueeze(1), embeddings)
@@ -114,10 +121,15 @@ def embed_query(
 
 
 def _network(encoder: nn.Module) -> Callable[[Inputs], Tensor]:
-    return lambda inputs: _checked(encoder, inputs)
+    return lambda inputs: embed_examples(encoder, inputs)
 
 
-def _checked(encoder: nn.Module, inputs: Inputs) -> Tensor:
+def embed_examples(encoder: nn.Module, inputs: Inputs) -> Float[Tensor, "n dim"]:
+    """Embeddings of examples (n, *shape), one each.
+
+    Raises:
+        ValueError: when the encoder gives anything else.
+    """
     embeddings = encoder(inputs)
     size = _batch_shape(inputs)[0]
     if embeddings.dim() != 2 or embeddings.shape[0] != size:

@@ -37,7 +37,8 @@ def rotated_loss(
 ) -> Float[Tensor, ""]:
     """The mean of the query losses in which each part of the examples is the support.
 
-    A part has as many examples of each class as the support set.
+    A part has as many examples of each class as the support set; what does not fill a part is
+    always a query.
 
     Args:
         loss: of the queries.
@@ -54,9 +55,13 @@ def rotated_loss(
     place = ((targets.cumsum(1) - 1) * targets).sum(-1)
     part = place // (shots * targets).sum(-1).clamp_min(1)
     labelled = targets.sum(-1) > 0
-    losses = []
-    for turn in range(int((counts // shots.clamp_min(1)).max())):
-        chosen: Bool[Tensor, "tasks n"] = labelled & (part == turn)
+    # As many turns as every class of a task has whole parts.
+    whole = torch.where(shots > 0, counts // shots.clamp_min(1), counts.amax())
+    turns = whole.flatten(1).amin(1)
+    total = embeddings.new_zeros(len(turns))
+    for turn in range(int(turns.max())):
+        # A task that has had all its turns begins again, and does not count.
+        chosen: Bool[Tensor, "tasks n"] = labelled & (part == (turn % turns).unsqueeze(1))
         # Their rows, in the order they have, then others up to the largest task's, masked out.
         first = chosen.int().argsort(dim=1, descending=True, stable=True)
         rows = first[:, : int(chosen.sum(1).max())].unsqueeze(-1)
@@ -66,5 +71,5 @@ def rotated_loss(
             chosen.take_along_dim(rows.squeeze(-1), 1),
         )
         logits = mask_absent(logits, episodes.present)
-        losses.append(loss(logits, targets * ~chosen.unsqueeze(-1)))
-    return torch.stack(losses).mean()
+        total = total + loss(logits, targets * ~chosen.unsqueeze(-1)) * (turn < turns)
+    return (total / turns).mean()
