@@ -96,6 +96,16 @@ def test_evaluate_gives_the_numbers_of_training_and_compares_runs(
     assert against["difference"] == pytest.approx(difference) and against["ci95"] > 0
 
 
+def test_a_row_stands_against_one_of_its_own_policy(run_folder, flags, tmp_path):
+    other, file = tmp_path / "other", tmp_path / "both.json"
+    assert main(["train", "protonet", *flags, "--training.seed", "1", "--out", str(other)]) == 0
+    policies = ["--evaluation.batch-norm", "running", "batch"]
+    assert main(["evaluate", str(run_folder), str(other), *policies, "--results", str(file)]) == 0
+    rows = [row for row in read_results(file) if row["seed"] == 1 and row["backbone"] != "flatten"]
+    assert {row["batch_norm"] for row in rows} == {"running", "batch"}
+    assert all(row["against"]["batch_norm"] == row["batch_norm"] for row in rows)
+
+
 def test_resume_continues_a_run(flags, tmp_path):
     folder = tmp_path / "run"
     shorter = [*flags, "--training.schedule", "constant"]

@@ -5,7 +5,6 @@ generator, computed for a whole meta-batch at once, so that any number of worker
 the same episodes.
 """
 
-import copy
 import zlib
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol, runtime_checkable
@@ -118,9 +117,7 @@ class EpisodeSampler:
 
     def with_dataset(self, dataset: LabelledDataset) -> "EpisodeSampler":
         """A sampler of the same episodes from other data about the same examples."""
-        twin = copy.copy(self)
-        twin.dataset = dataset
-        return twin
+        return EpisodeSampler(dataset, self.episode, seed=self.seed, split=self.split)
 
     def indices(self, episodes: Sequence[int] | np.ndarray) -> EpisodeIndices:
         """Which examples the episodes of some indices consist of."""
