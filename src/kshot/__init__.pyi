@@ -32,6 +32,16 @@ from kshot.backbones.mlp import MLP as MLP
 from kshot.backbones.normalization import BatchNorm as BatchNorm, split_affine as split_affine
 from kshot.backbones.resnet12 import ResNet12 as ResNet12
 
+# From pictures and sentences to embeddings
+from kshot.encoders import (
+    EmbeddingCache as EmbeddingCache,
+    Encoder as Encoder,
+    PictureEncoder as PictureEncoder,
+    TextEncoder as TextEncoder,
+    encode_cached as encode_cached,
+    load_encoder as load_encoder,
+)
+
 # 3. Learners
 from kshot.learners.baselines.contrastive import Contrastive as Contrastive
 from kshot.learners.baselines.cosine_classifiers import (
@@ -39,6 +49,10 @@ from kshot.learners.baselines.cosine_classifiers import (
     Imprinted as Imprinted,
 )
 from kshot.learners.baselines.fine_tuning import FineTuning as FineTuning
+from kshot.learners.baselines.linear_heads import (
+    LogisticHead as LogisticHead,
+    RidgeHead as RidgeHead,
+)
 from kshot.learners.baselines.nearest_centroid import NearestCentroid as NearestCentroid
 from kshot.learners.baselines.nearest_neighbor import NearestNeighbor as NearestNeighbor
 from kshot.learners.baselines.simple_shot import SimpleShot as SimpleShot
@@ -78,6 +92,17 @@ from kshot.evaluation.intervals import mean_interval as mean_interval
 # 5. The outer loop
 from kshot.training.run import load_run as load_run
 from kshot.training.trainer import meta_train as meta_train
+
+# A handful of examples of one's own: heads on frozen encoders
+from kshot.heads import (
+    HEADS as HEADS,
+    FittedHead as FittedHead,
+    calibration_error as calibration_error,
+    fit_head as fit_head,
+    hold_out as hold_out,
+)
+from kshot.predictor import Predictor as Predictor
+from kshot.predictor_file import load_predictor as load_predictor, save_predictor as save_predictor
 
 # The same learners as scikit-learn's estimators
 from kshot.estimator import (

@@ -6,16 +6,18 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
 from sklearn.utils import Tags
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor, nn
 
+from kshot.encoders import Encoder, load_encoder
 from kshot.episodes import Examples, one_hot
 from kshot.learner import MetaLearner
 from kshot.learners.baselines.nearest_centroid import NearestCentroid
+from kshot.predictor import Predictor
 from kshot.user_examples import as_array, as_inputs, checked_learner, place_of, refusals
 
 __all__ = ["FewShotClassifier", "FewShotRegressor"]
@@ -74,20 +76,31 @@ class _FewShotEstimator(BaseEstimator):
 
 
 class FewShotClassifier(ClassifierMixin, _FewShotEstimator):
-    """A trained learner as a scikit-learn classifier.
+    """A trained learner, or a head on a frozen encoder, as a scikit-learn classifier.
 
     `fit` shows the learner a few labelled examples, all as one support set; the learner itself
     stays as it is. What is predicted for one example never depends on the others in the call: a
     learner whose BatchNorm policy is "batch" is asked under "support_and_query", with a warning.
 
+    With an encoder or a head it is a `Predictor` in scikit-learn's clothes: X may then be what the
+    encoder reads (pictures as paths, PIL images or arrays; sentences), and probabilities are
+    calibrated by cross-validation.
+
     Args:
         learner: a trained classification learner; None compares examples as they are with the mean
             of every class (`NearestCentroid` on flattened inputs), the baseline.
+        encoder: in place of a learner: an `Encoder`, or its name as `load_encoder` takes it.
+        head: in place of a learner: a name of `kshot.HEADS`, "auto", or a learner over embeddings;
+            None means "auto" where there is an encoder. Without one, X are embeddings.
+        false_accept: with a head: the share of unknown inputs that `known` may let pass.
+        use_names: with an encoder that understands text: let the name of each class be one more
+            example of it.
         batch_size: examples predicted at once, which bounds memory; results depend on it by no
             more than rounding.
 
     Attributes:
         classes_: the labels, sorted.
+        predictor_: with a head, the `Predictor`; its `head` tells how good it will be.
         state_: what the learner learned from them: its adapted state, a batch of one task.
         learner_: the copy of the learner that predicts, in evaluation mode.
         input_shape_: shape of one example.
@@ -96,8 +109,9 @@ class FewShotClassifier(ClassifierMixin, _FewShotEstimator):
     Raises:
         TypeError: in `fit`, when `learner` is no learner.
         ValueError: in `fit`, for one class only, for more classes or other shapes than the
-            learner's network takes, for NaN, and for a learner of regression; in `predict`, for
-            other shapes than in `fit`, and when the adaptation diverged.
+            learner's network takes, for NaN, for a learner of regression, and for a learner beside
+            an encoder or a head; in `predict`, for other shapes than in `fit`, and when the
+            adaptation diverged.
         sklearn.exceptions.NotFittedError: in `predict`, before `fit`.
 
     Example:
@@ -114,11 +128,27 @@ class FewShotClassifier(ClassifierMixin, _FewShotEstimator):
         further and nothing changes before the next `fit`.
     """
 
-    def __init__(self, learner: MetaLearner | None = None, *, batch_size: int = 128) -> None:
+    def __init__(
+        self,
+        learner: MetaLearner | None = None,
+        *,
+        encoder: Encoder | str | None = None,
+        head: MetaLearner | str | None = None,
+        false_accept: float = 0.05,
+        use_names: bool = False,
+        batch_size: int = 128,
+    ) -> None:
         super().__init__(learner, batch_size)
+        self.encoder = encoder
+        self.head = head
+        self.false_accept = false_accept
+        self.use_names = use_names
 
     def fit(self, X: Any, y: Any) -> "FewShotClassifier":
         """Adapt to examples X (n, *shape) of classes y (n,), labels of any kind."""
+        if self.encoder is not None or self.head is not None:
+            return self._fit_head(X, y)
+        vars(self).pop("predictor_", None)  # of an earlier fit with a head
         default = NearestCentroid(nn.Flatten()) if self.learner is None else self.learner
         learner = checked_learner(default, "classification", type(self).__name__)
         X, y = self._validate(learner, X, y=as_array(y))
@@ -138,8 +168,36 @@ class FewShotClassifier(ClassifierMixin, _FewShotEstimator):
         best = self.predict_proba(X).argmax(axis=1)
         return self.classes_[best]
 
+    def _fit_head(self, X: Any, y: Any) -> "FewShotClassifier":
+        if self.learner is not None:
+            raise ValueError(
+                "Give a trained learner, which reads X itself, or an encoder and a head, not both."
+            )
+        encoder = None if self.encoder is None else load_encoder(self.encoder)
+        if encoder is None:  # embeddings: scikit-learn checks them and remembers their size
+            X = validate_data(self, as_array(X), dtype=np.float32)
+        y = np.asarray(as_array(y))
+        check_classification_targets(y)
+        self.predictor_ = Predictor.fit(
+            X,
+            y,
+            encoder=encoder,
+            head="auto" if self.head is None else self.head,
+            false_accept=self.false_accept,
+            use_names=self.use_names,
+        )
+        self.classes_ = np.unique(y)
+        return self
+
+    def known(self, X: Any) -> Bool[np.ndarray, " n"]:
+        """With a head: whether each of X is near enough to its class to be of any of them."""
+        check_is_fitted(self, "predictor_")
+        return self.predictor_.predict(X, batch_size=self.batch_size).known
+
     def predict_proba(self, X: Any) -> Float[np.ndarray, "n way"]:
         """The probability of each class, in the order of `classes_`, for X (n, *shape)."""
+        if hasattr(self, "predictor_"):
+            return self.predictor_.predict(X, batch_size=self.batch_size).probabilities
         return self._predictions(X).softmax(dim=-1).numpy()
 
 

@@ -11,10 +11,12 @@ PACKAGE = Path(__file__).parents[2] / "src" / "kshot"
 ORDER = (
     ("episodes", "losses", "learner", "options", "config", "recipe", "transforms"),
     ("data", "backbones"),
+    ("encoders",),
     ("learners",),
     ("evaluation",),
     ("training",),
-    ("testing", "user_examples"),
+    ("testing", "user_examples", "heads"),
+    ("predictor", "predictor_file"),
     ("estimator", "settings", "plots"),
     ("cli", "demo", "__main__", "__init__"),
 )

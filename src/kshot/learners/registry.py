@@ -14,6 +14,7 @@ from kshot.learner import MetaLearner
 from kshot.learners.baselines.contrastive import Contrastive
 from kshot.learners.baselines.cosine_classifiers import BaselinePlusPlus, Imprinted
 from kshot.learners.baselines.fine_tuning import FineTuning
+from kshot.learners.baselines.linear_heads import LogisticHead, RidgeHead
 from kshot.learners.baselines.nearest_centroid import NearestCentroid
 from kshot.learners.baselines.nearest_neighbor import NearestNeighbor
 from kshot.learners.baselines.simple_shot import SimpleShot
@@ -101,26 +102,36 @@ class LearnerRow:
     of_any_encoder: bool = False
 
 
+_untrained = partial(LearnerRow, meta_trained=False, meta_gradient="none", of_any_encoder=True)
+
 LEARNERS: dict[str, LearnerRow] = {
-    "nearest_centroid": LearnerRow(
+    "nearest_centroid": _untrained(
         NearestCentroid,
         _encoder,
         "baselines",
         "nearest class mean on pixels or on a frozen encoder",
         "-",
-        meta_trained=False,
-        meta_gradient="none",
-        of_any_encoder=True,
     ),
-    "nearest_neighbor": LearnerRow(
+    "nearest_neighbor": _untrained(
         NearestNeighbor,
         _encoder,
         "baselines",
         "most similar support example, on pixels or on a frozen encoder",
         "-",
-        meta_trained=False,
-        meta_gradient="none",
-        of_any_encoder=True,
+    ),
+    "ridge": _untrained(
+        RidgeHead,
+        _encoder,
+        "baselines",
+        "ridge regression on a frozen encoder, its strength by leave-one-out",
+        "Generalized Cross-Validation as a Method for Choosing a Good Ridge Parameter, 1979",
+    ),
+    "logistic": _untrained(
+        LogisticHead,
+        _encoder,
+        "baselines",
+        "logistic regression on a frozen encoder",
+        "-",
     ),
     "fine_tuning": LearnerRow(
         FineTuning,

@@ -3,6 +3,7 @@
 from kshot.learners.baselines.contrastive import Contrastive
 from kshot.learners.baselines.cosine_classifiers import BaselinePlusPlus, Imprinted
 from kshot.learners.baselines.fine_tuning import FineTuning
+from kshot.learners.baselines.linear_heads import LogisticHead, RidgeHead
 from kshot.learners.baselines.nearest_centroid import NearestCentroid
 from kshot.learners.baselines.nearest_neighbor import NearestNeighbor
 from kshot.learners.baselines.simple_shot import SimpleShot
@@ -12,7 +13,9 @@ __all__ = [
     "Contrastive",
     "FineTuning",
     "Imprinted",
+    "LogisticHead",
     "NearestCentroid",
     "NearestNeighbor",
+    "RidgeHead",
     "SimpleShot",
 ]

@@ -4,24 +4,15 @@ from typing import NamedTuple
 
 import numpy as np
 
+from kshot.evaluation.intervals import Share
+from kshot.evaluation.thresholds import accept_threshold
 from kshot.settings.verification.trials import Trials
 
-__all__ = ["Rates", "Share", "accept_rates", "error_rates", "roc", "threshold_at"]
-
-
-class Share(NamedTuple):
-    """A rate with its 95 % interval (low, high), from resampled classes."""
-
-    value: float
-    low: float
-    high: float
-
-    def __str__(self) -> str:
-        return f"{self.value:.4f} [{self.low:.4f}, {self.high:.4f}]"
+__all__ = ["Rates", "accept_rates", "error_rates", "roc", "threshold_at"]
 
 
 class Rates(NamedTuple):
-    """How well scores tell true claims from false ones.
+    """How well scores tell true claims from false ones; intervals are by resampled classes.
 
     Attributes:
         equal_error_rate: where as many false claims are accepted as true ones are rejected.
@@ -91,13 +82,7 @@ def roc(trials: Trials) -> tuple[np.ndarray, np.ndarray]:
 
 def threshold_at(trials: Trials, false_accept: float) -> float:
     """The least score whose acceptance keeps false accepts at a rate, or below it."""
-    if not 0 <= false_accept <= 1:
-        raise ValueError(f"A false-accept rate is between 0 and 1, not {false_accept}.")
-    impostors = np.sort(trials.scores[~trials.genuine])[::-1]
-    if not len(impostors):
-        raise ValueError("A threshold needs false claims: give examples of two classes or more.")
-    allowed = int(np.floor(false_accept * len(impostors) + 1e-9))
-    return float(np.nextafter(impostors[allowed], np.inf)) if allowed < len(impostors) else -np.inf
+    return accept_threshold(trials.scores[~trials.genuine], false_accept)
 
 
 def accept_rates(trials: Trials, threshold: float) -> tuple[float, float]:

@@ -1,0 +1,164 @@
+"""Fit a head to a support set of embeddings: choose it, and say how good it will be."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from kshot.episodes import Examples, one_hot
+from kshot.evaluation.intervals import Share, mean_interval
+from kshot.heads.held_out import HeldOut, accuracy_estimate, hold_out
+from kshot.learner import MetaLearner
+from kshot.learners.baselines.linear_heads import LogisticHead, RidgeHead, spanning_basis
+from kshot.learners.baselines.nearest_centroid import NearestCentroid
+from kshot.learners.metric.prototypical import ProtoNet
+from kshot.options import nearest
+
+__all__ = ["HEADS", "Candidate", "FittedHead", "fit_head"]
+
+HEADS: dict[str, Callable[[], MetaLearner]] = {
+    "centroid": lambda: NearestCentroid(nn.Identity(), center=True, normalize=True),
+    "cosine": lambda: ProtoNet(nn.Identity(), distance="cosine"),
+    "ridge": lambda: RidgeHead(nn.Identity()),
+    "logistic": lambda: LogisticHead(nn.Identity()),
+}
+"""Learners over embeddings that need no training, by the name of the head."""
+
+DEFAULT = "logistic"
+"""What "auto" takes where the examples cannot choose (docs/own_data.md)."""
+
+LEAST_TO_CHOOSE = 10
+"""Held-out examples without which differences between heads are noise."""
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A head that was tried, and what cross-validation says of it.
+
+    Attributes:
+        name: its key in `HEADS`, or its class.
+        accuracy: estimated on new examples; None when no class has two examples.
+        log_loss: mean, of held-out examples, with calibrated probabilities; None likewise.
+        temperature: what its logits are divided by for calibrated probabilities.
+    """
+
+    name: str
+    accuracy: Share | None
+    log_loss: float | None
+    temperature: float
+
+
+@dataclass(frozen=True)
+class FittedHead:
+    """A head that has seen a support set.
+
+    Attributes:
+        learner: the head, in evaluation mode.
+        state: what it learned.
+        chosen: what is known of it.
+        candidates: of all heads that were tried, the chosen one among them.
+        reason: why this one.
+    """
+
+    learner: MetaLearner
+    state: Any
+    chosen: Candidate
+    candidates: tuple[Candidate, ...]
+    reason: str
+
+    def logits(self, embeddings: Float[Tensor, "n dim"]) -> Float[Tensor, "n way"]:
+        """Calibrated: their softmax is the probability of each class."""
+        with torch.no_grad():
+            logits = self.learner.predict(self.state, embeddings.unsqueeze(0))[0]
+        return logits.double() / self.chosen.temperature
+
+
+def fit_head(
+    embeddings: Float[Tensor, "n dim"],
+    columns: Int[Tensor, " n"],
+    head: str | MetaLearner = "auto",
+    *,
+    kept: Bool[Tensor, " n"] | None = None,
+    seed: int = 0,
+) -> FittedHead:
+    """Fit a head to embeddings of a support set.
+
+    "auto" tries every head by repeated cross-validation within the support set alone. It takes
+    logistic regression unless another head's held-out log-loss is lower by more than two standard
+    errors of their difference: with few examples most differences are chance.
+
+    Args:
+        embeddings: of the support set.
+        columns: (n,) the class of each, 0 .. way - 1.
+        head: a key of `HEADS`, "auto", or a classification learner over embeddings.
+        kept: (n,) examples that cross-validation never holds out: not what is to be predicted,
+            such as the names of classes.
+        seed: of the cross-validation.
+
+    Raises:
+        ValueError: for an unknown name, naming the nearest known one.
+    """
+    if isinstance(head, str) and head not in (*HEADS, "auto"):
+        known = ("auto", *HEADS)
+        raise ValueError(
+            f"Unknown head {head!r}; there are {', '.join(known)}.{nearest(head, known)}"
+        )
+    if not isinstance(head, str):
+        learners = {type(head).__name__: head}
+    else:
+        learners = {name: HEADS[name]() for name in (HEADS if head == "auto" else (head,))}
+    # Heads by name see lengths and angles alone: they are the same in coordinates of the examples'
+    # span, which has fewer dimensions when examples are few.
+    basis = spanning_basis(embeddings) if isinstance(head, str) else None
+    inputs = embeddings if basis is None else embeddings @ basis
+    tried: dict[str, tuple[Candidate, HeldOut]] = {}
+    for name, learner in learners.items():
+        tried[name] = _try(name, learner.eval(), inputs, columns, kept, seed)
+    if head == "auto":
+        name, reason = _choose({name: held_out for name, (_, held_out) in tried.items()})
+    else:
+        name, reason = next(iter(learners)), "as asked"
+    learner = learners[name]
+    targets = one_hot(columns, int(columns.max()) + 1, embeddings.dtype)
+    with torch.no_grad():
+        state = learner.adapt(Examples(embeddings.unsqueeze(0), targets.unsqueeze(0)))
+    candidates = tuple(candidate for candidate, _ in tried.values())
+    return FittedHead(learner, state, tried[name][0], candidates, reason)
+
+
+def _try(
+    name: str,
+    learner: MetaLearner,
+    embeddings: Float[Tensor, "n dim"],
+    columns: Int[Tensor, " n"],
+    kept: Bool[Tensor, " n"] | None,
+    seed: int,
+) -> tuple[Candidate, HeldOut]:
+    fine = hold_out(learner, embeddings, columns, kept=kept, seed=seed)
+    if not bool(fine.judged.any()):
+        return Candidate(name, None, None, 1.0), fine
+    coarse = hold_out(learner, embeddings, columns, kept=kept, most_folds=2, seed=seed)
+    accuracy = accuracy_estimate(fine, coarse)
+    return Candidate(name, accuracy, float(fine.log_losses.mean()), fine.temperature), fine
+
+
+def _choose(tried: dict[str, HeldOut]) -> tuple[str, str]:
+    """The name of the head to take, and why."""
+    number = int(tried[DEFAULT].judged.sum())
+    if number < LEAST_TO_CHOOSE:
+        return DEFAULT, (
+            f"{number} of the examples can be held out, too few to choose by: {DEFAULT} is the "
+            "usual choice"
+        )
+    best, worth = DEFAULT, 0.0
+    for name, held_out in tried.items():
+        gains = (tried[DEFAULT].log_losses - held_out.log_losses).cpu().numpy()
+        gain = mean_interval(gains)
+        if gain.mean > max(gain.half_width, worth):
+            best, worth = name, gain.mean
+    if best == DEFAULT:
+        return best, "no other head is better beyond chance in cross-validation"
+    return best, f"its held-out log-loss is {worth:.3f} lower than that of {DEFAULT}"

@@ -1,0 +1,164 @@
+"""Repeated cross-validation within a support set: predictions by heads that did not see them."""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from kshot.episodes import Examples, one_hot
+from kshot.evaluation.intervals import Share, share_interval
+from kshot.heads.temperature import fit_temperature
+from kshot.learner import MetaLearner
+
+__all__ = ["HeldOut", "accuracy_estimate", "hold_out"]
+
+_MOST_NUMBERS = 1 << 26
+"""Inputs of the tasks of one call, in numbers: 256 MiB of float32."""
+
+_ENOUGH_PREDICTIONS = 400
+"""More dealings than give so many tell little more, and take their time."""
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """Predictions for each example of a support set by heads that were fitted without it.
+
+    Attributes:
+        logits: (repeats, n, way).
+        columns: (n,) the class of each example.
+        judged: (n,) whether it was held out at all: the only example of a class never is.
+        num_folds: in how many parts the examples were.
+    """
+
+    logits: Float[Tensor, "repeats n way"]
+    columns: Int[Tensor, " n"]
+    judged: Bool[Tensor, " n"]
+    num_folds: int
+
+    @property
+    def correct(self) -> Float[Tensor, " judged"]:
+        """How often each judged example was given its own class, as a share of the repeats."""
+        hits = self.logits[:, self.judged].argmax(-1) == self.columns[self.judged]
+        return hits.double().mean(0)
+
+    @cached_property
+    def temperature(self) -> float:
+        """What logits are divided by for calibrated probabilities; 1 when nothing can be said."""
+        return fit_temperature(*self._flat) if bool(self.judged.any()) else 1.0
+
+    @property
+    def log_losses(self) -> Float[Tensor, " judged"]:
+        """Of each judged example, with calibrated probabilities, averaged over the repeats."""
+        logits, columns = self._flat
+        losses = F.cross_entropy(logits / self.temperature, columns, reduction="none")
+        return losses.view(len(self.logits), -1).mean(0)
+
+    @property
+    def _flat(self) -> tuple[Float[Tensor, "rows way"], Int[Tensor, " rows"]]:
+        logits = self.logits[:, self.judged]
+        columns = self.columns[self.judged].expand(logits.shape[:2])
+        return logits.flatten(0, 1).double(), columns.flatten()
+
+
+def hold_out(
+    learner: MetaLearner,
+    inputs: Float[Tensor, " n *shape"],
+    columns: Int[Tensor, " n"],
+    *,
+    kept: Bool[Tensor, " n"] | None = None,
+    most_folds: int = 10,
+    seed: int = 0,
+) -> HeldOut:
+    """Cross-validate a learner within a support set.
+
+    Each class is dealt out evenly to as many folds as the largest class has examples, or to
+    `most_folds`. With five examples a class, a fold thus holds out one of each, and heads learn
+    from four. Few examples are dealt out up to four times, many once. Each fold is a task, so all
+    of one dealing are computed as a batch.
+
+    Args:
+        learner: in evaluation mode.
+        inputs: the support set.
+        columns: (n,) the class of each, 0 .. way - 1.
+        kept: (n,) examples that are in every fold's support and are not judged.
+        most_folds: of one dealing, at least 2.
+        seed: of the dealing.
+    """
+    way = int(columns.max()) + 1
+    always = np.zeros(len(columns), bool) if kept is None else kept.cpu().numpy()
+    repeats = int(np.clip(_ENOUGH_PREDICTIONS / len(columns), 1, 4))
+    folds = _deal(columns.cpu().numpy(), always, repeats, most_folds, np.random.default_rng(seed))
+    targets = one_hot(columns, way, inputs.dtype)
+    held = torch.from_numpy(
+        np.stack([folds == fold for fold in range(max(folds.max(), 0) + 1)], axis=1)
+    )
+    held = held.to(inputs.device)  # (repeats, folds, n)
+    logits = inputs.new_zeros(repeats, len(inputs), way)
+    size = max(1, _MOST_NUMBERS // max(inputs.numel(), 1))
+    for repeat in range(repeats):
+        for part in held[repeat].split(size):
+            everything = inputs.expand(len(part), *inputs.shape)
+            with torch.no_grad():
+                state = learner.adapt(
+                    Examples(everything, targets.expand(len(part), -1, -1), ~part)
+                )
+                predictions = learner.predict(state, everything)
+            # Every example is held out by one fold at most.
+            logits[repeat] += (predictions * part.unsqueeze(-1)).sum(0).to(logits.dtype)
+    return HeldOut(logits, columns, held.any(1)[0], held.shape[1])
+
+
+def accuracy_estimate(fine: HeldOut, coarse: HeldOut) -> Share | None:
+    """The accuracy of a head on new examples of its classes, from the support set alone.
+
+    Heads of cross-validation learn from fewer examples than the one in use: from a share
+    f = 1 - 1 / folds of them. Errors fall about as a + b / f, so two cross-validations, of many
+    folds and of two, tell how much lower the error is at f = 1.
+
+    Args:
+        fine: predictions by heads that saw nearly all examples.
+        coarse: predictions by heads that saw about half of them.
+
+    Returns:
+        The estimate and its interval, None when no class has two examples. Where no class has more
+        than two, heads saw one of each: then it is that of half of the examples, a lower bound.
+
+    Note:
+        The interval takes the examples for independent trials. Against accuracies on held-back
+        data it covers 92 to 99 % (docs/own_data.md).
+    """
+    if not bool(fine.judged.any()):
+        return None
+    error = 1 - float(fine.correct.mean())
+    if fine.num_folds > coarse.num_folds:
+        excess = max(0.0, 1 - float(coarse.correct.mean()) - error)
+        inverse, coarse_inverse = _inverse_share(fine), _inverse_share(coarse)
+        error -= excess * (inverse - 1) / (coarse_inverse - inverse)
+    return share_interval(min(1.0, 1 - max(0.0, error)), int(fine.judged.sum()))
+
+
+def _inverse_share(held_out: HeldOut) -> float:
+    return held_out.num_folds / (held_out.num_folds - 1)
+
+
+def _deal(
+    columns: np.ndarray,
+    kept: np.ndarray,
+    repeats: int,
+    most_folds: int,
+    random: np.random.Generator,
+) -> np.ndarray:
+    """(repeats, n) the fold that holds each example out; -1 for the only one of a class."""
+    counts, free = np.bincount(columns), np.bincount(columns[~kept], minlength=columns.max() + 1)
+    num_folds = int(min(max(free.max(), 2), most_folds))
+    folds = np.full((repeats, len(columns)), -1)
+    for repeat in range(repeats):
+        for column in np.flatnonzero((counts > 1) & (free > 0)).tolist():
+            places = random.permutation(np.flatnonzero((columns == column) & ~kept))
+            first = random.integers(num_folds)
+            folds[repeat, places] = (first + np.arange(len(places))) % num_folds
+    return folds
