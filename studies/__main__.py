@@ -1,0 +1,14 @@
+"""`python -m studies NAME ...`: run some studies; see each file for what it takes."""
+
+import importlib
+import sys
+
+__all__: list[str] = []
+
+NAMES = ("heads", "estimates", "rejection", "adapter")
+
+if __name__ == "__main__":
+    name, *rest = sys.argv[1:] or [""]
+    if name not in NAMES:
+        sys.exit(f"There is no study {name!r}; there are {', '.join(NAMES)}.")
+    importlib.import_module(f"studies.{name}").main(rest)

@@ -1,0 +1,104 @@
+"""`python -m studies heads DATA [EPISODES]`: every head and "auto", on the same episodes.
+
+Published folds: 5-way 1- and 5-shot episodes of the test classes of each fold. Then all classes of
+the data at once, from five and ten examples each.
+"""
+
+import time
+from dataclasses import replace
+
+import numpy as np
+import torch
+
+from kshot import HEADS, EpisodeConfig, EpisodeSampler, MetaLearner, evaluate, fit_head
+from kshot.episodes import Episodes, Examples
+from kshot.evaluation.evaluate import Evaluation, paired_difference
+from studies.embedded import SETS, Embedded, load, result, store, tf_idf
+
+__all__ = ["AutoHead", "main"]
+
+AUTO_EPISODES = 150
+
+
+class AutoHead(MetaLearner):
+    """The head that `fit_head` chooses for each task by the task's own support set."""
+
+    def adapt(self, support: Examples) -> list:
+        """A fitted head for each task."""
+        columns = support.targets.argmax(-1)
+        return [fit_head(*task) for task in zip(support.inputs, columns, strict=True)]
+
+    def predict(self, state: list, inputs: torch.Tensor, mask=None) -> torch.Tensor:
+        """Calibrated logits."""
+        return torch.stack([head.logits(x) for head, x in zip(state, inputs, strict=True)])
+
+    def meta_loss(self, episodes: Episodes) -> torch.Tensor:
+        """Nothing of it is trained."""
+        raise NotImplementedError("AutoHead chooses; it does not train.")
+
+
+def main(arguments: list[str]) -> None:
+    """Score heads on one data set."""
+    name = arguments[0] if arguments else ""
+    if name not in SETS:
+        raise SystemExit(f"Give the data: {', '.join(SETS)}.")
+    episodes = int(arguments[1]) if len(arguments) > 1 else 600
+    data = load(name)
+    for number, fold in enumerate(data.folds, 1):
+        for shot in (1, 5):
+            protocol = f"fold {number}" if len(data.folds) > 1 else "split"
+            _score(data, fold["test"], protocol, 5, shot, episodes)
+    if name != "caltech101":
+        words = tf_idf(name)
+        for number, fold in enumerate(words.folds, 1):
+            for shot in (1, 5):
+                _score(words, fold["test"], f"fold {number}", 5, shot, episodes, ("centroid",))
+    for shot in (5, 10):
+        names = data.data.class_names
+        _score(data, names, "all classes", len(names), shot, 10)
+
+
+def _score(
+    data: Embedded,
+    classes: list[str] | tuple[str, ...],
+    protocol: str,
+    way: int,
+    shot: int,
+    episodes: int,
+    names: tuple[str, ...] = (*HEADS, "auto"),
+) -> None:
+    started = time.perf_counter()
+    config = EpisodeConfig(way=way, shot=shot, query_shot=15)
+    sampler = EpisodeSampler(data.select(classes), config, seed=1, split="test")
+    found: dict[str, Evaluation] = {}
+    for name in names:
+        if name == "auto":  # the first episodes: a choice takes a third of a second
+            found[name] = evaluate(AutoHead(), sampler, min(episodes, AUTO_EPISODES))
+        else:
+            found[name] = evaluate(HEADS[name](), sampler, episodes)
+    first = next(iter(names))
+    rows = []
+    for name, scored in found.items():
+        against = {}
+        if name != first:
+            difference = paired_difference(scored, _first(found[first], len(scored.scores)))
+            against = {
+                "against": {
+                    "learner": first,
+                    "difference": difference.mean,
+                    "ci95": difference.half_width,
+                }
+            }
+        where = {"protocol": protocol, "way": way, "shot": shot, "query_shot": 15}
+        rows.append(result(data, name, scored.interval, **where, started=started, **against))
+    if "auto" in found:
+        auto = found["auto"]
+        fixed = {name: _first(found[name], len(auto.scores)) for name in HEADS}
+        best = max(HEADS, key=lambda name: np.mean(fixed[name].scores))
+        rows[-1]["best"] = best
+        rows[-1]["less_than_best"] = paired_difference(fixed[best], auto).mean
+    store(f"heads_{data.name}", rows)
+
+
+def _first(scored: Evaluation, number: int) -> Evaluation:
+    return replace(scored, scores=scored.scores[:number])
