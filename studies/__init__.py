@@ -1,1 +1,1 @@
-"""Studies of heads on frozen encoders: each file makes one table of docs/own_data.md."""
+"""Studies of heads on frozen encoders: each file makes one table of docs/heads.md."""

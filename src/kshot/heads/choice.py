@@ -28,7 +28,7 @@ HEADS: dict[str, Callable[[], MetaLearner]] = {
 """Learners over embeddings that need no training, by the name of the head."""
 
 DEFAULT = "logistic"
-"""What "auto" takes where the examples cannot choose (docs/own_data.md)."""
+"""What "auto" takes where the examples cannot choose (docs/heads.md)."""
 
 LEAST_TO_CHOOSE = 10
 """Held-out examples without which differences between heads are noise."""

@@ -129,7 +129,7 @@ def accuracy_estimate(fine: HeldOut, coarse: HeldOut) -> Share | None:
 
     Note:
         The interval takes the examples for independent trials. Against accuracies on held-back
-        data it covers 92 to 99 % (docs/own_data.md).
+        data it covers 92 to 99 % (docs/heads.md).
     """
     if not bool(fine.judged.any()):
         return None

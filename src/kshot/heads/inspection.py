@@ -26,7 +26,7 @@ __all__ = [
 NEARLY_THE_SAME = 0.999
 """Cosine above which two examples are near-duplicates."""
 
-CLEAR_ODDS = 5.0
+CLEAR_ODDS = 10.0
 """How much more probable than its own class another must be for an example to look mislabelled."""
 
 _ROWS_AT_ONCE = 1024

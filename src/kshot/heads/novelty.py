@@ -39,7 +39,7 @@ def familiarity(
 
     Minus the squared distance to the nearest class mean, among directions from the mean of the
     support set. Whatever head names the class, this tells unknown inputs better than how sure
-    the head is (docs/own_data.md).
+    the head is (docs/heads.md).
     """
     learner = _learner()
     targets = one_hot(columns, int(columns.max()) + 1, support.dtype)
