@@ -71,7 +71,7 @@ def _score(data, fold, protocol: str, split: str) -> None:
         begun = time.perf_counter()
         drawn = EpisodeSampler(train, config, seed=0, split="train")
         training = TrainingConfig(
-            iterations=1500, outer_lr=1e-3, schedule="cosine", meta_batch_size=4, device="cpu"
+            iterations=300, outer_lr=1e-4, schedule="cosine", meta_batch_size=4, device="cpu"
         )
         meta_train(learner, drawn, training, quiet=True)
         learners[name] = learner.eval()

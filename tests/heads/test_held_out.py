@@ -85,9 +85,9 @@ def held_out(share: float, n: int, folds: int) -> HeldOut:
 
 
 def test_the_estimate_extrapolates_errors_to_all_examples():
-    # Errors a + b / f of .1 and .2 at shares 4/5 and 1/2: b = .1 / .75, so .1 - .25 b at 1.
+    # Errors a + b / f^2 of .1 and .2 at f = 4/5 and 1/2: b = .1 / (4 - 25/16), .1 - b 9/16 at 1.
     estimate = accuracy_estimate(held_out(0.9, 100, 5), held_out(0.8, 100, 2))
-    assert estimate is not None and estimate.value == pytest.approx(0.9 + 0.1 / 3)
+    assert estimate is not None and estimate.value == pytest.approx(0.9 + 0.1 * 9 / 39)
     assert estimate.low < 0.9 < estimate.value < estimate.high
     worse = accuracy_estimate(held_out(0.9, 100, 5), held_out(0.95, 100, 2))
     assert worse is not None and worse.value == pytest.approx(0.9)
