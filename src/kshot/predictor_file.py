@@ -17,7 +17,7 @@ from kshot.evaluation.intervals import Share
 from kshot.heads import HEADS, Candidate, FittedHead, Rejection
 from kshot.predictor import Predictor, Support
 
-__all__ = ["load_predictor", "save_predictor"]
+__all__ = ["load_predictor", "save_predictor", "stored_encoder"]
 
 _FORMAT = 1
 """Raised when older versions of kshot could not read what is written."""
@@ -98,6 +98,11 @@ def load_predictor(
         asked=described["asked"],
         false_accept=described["false_accept"],
     )
+
+
+def stored_encoder(path: Path) -> dict[str, Any] | None:
+    """What a predictor's file says of its encoder (spec, kind, fingerprint), without loading it."""
+    return _read(path)[0]["encoder"]
 
 
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:

@@ -8,10 +8,13 @@ import sys
 __all__ = ["main"]
 
 COMMANDS = {
+    "fit": "learn to name your own pictures or sentences from a few examples of each class",
+    "predict": "name pictures or sentences by what fit learned, or pictures with a trained run",
+    "add": "give what fit learned new classes, or more examples",
+    "inspect": "show what fit learned: estimate, hardest classes, examples to look at again",
     "train": "meta-train a learner, on glyphs when nothing else is said, and evaluate it",
     "evaluate": "score a trained run on other episodes",
     "verify": "tell how well a trained run accepts true claims and rejects false ones",
-    "predict": "name pictures, from a folder with a few examples of each class",
     "list": "show the learners, backbones, datasets and recipes there are",
     "data": "show a dataset's classes, splits and an episode",
 }
@@ -73,6 +76,7 @@ usage: kshot COMMAND [ARGUMENTS]
 
 {commands}
 
+  kshot fit FOLDER --out flowers.kshot, then kshot predict flowers.kshot PICTURE...
   kshot train                 train a prototypical network on glyphs, in a minute or two
   kshot COMMAND --help        what a command takes
   kshot --version             the version; KSHOT_TRACEBACK=1 shows where an error comes from"""

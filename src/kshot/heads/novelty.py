@@ -9,7 +9,6 @@ from torch import Tensor, nn
 from kshot.episodes import Examples, one_hot
 from kshot.evaluation.thresholds import accept_threshold
 from kshot.heads.held_out import hold_out
-from kshot.learners.baselines.linear_heads import spanning_basis
 from kshot.learners.baselines.nearest_centroid import NearestCentroid
 from kshot.losses import mask_absent
 
@@ -74,8 +73,6 @@ def rejection_threshold(
     if way < LEAST_CLASSES:
         return None
     learner = _learner()
-    basis = spanning_basis(support)  # distances are the same within the examples' span, and cheaper
-    support = support if basis is None else support @ basis
     targets = one_hot(columns, way, support.dtype)
     unknown = support.new_empty(len(support))
     for left_out in range(way):

@@ -9,8 +9,6 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.linear_model import LogisticRegression
 from torch import Tensor, nn
 
 from kshot.learners.embedding_learner import EmbeddingLearner
@@ -219,6 +217,10 @@ class LogisticHead(LinearHeadLearner):
         self, inputs: np.ndarray, columns: np.ndarray, way: int
     ) -> tuple[np.ndarray, np.ndarray]:
         """Weights (dim, way) and intercepts (way,) of one task."""
+        # Imported here: scikit-learn takes a second to load, and few commands need it.
+        from sklearn.exceptions import ConvergenceWarning
+        from sklearn.linear_model import LogisticRegression
+
         weight, bias = np.zeros((inputs.shape[1], way)), np.zeros(way)
         present = np.unique(columns)
         if len(present) < 2:
