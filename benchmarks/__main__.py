@@ -5,7 +5,10 @@ import sys
 
 __all__: list[str] = []
 
-NAMES = ("startup", "sampling", "overhead", "meta_gradients", "inner_loop", "metric")
+NAMES = (
+    *("startup", "sampling", "overhead", "meta_gradients", "inner_loop", "metric"),
+    *("encoders", "own_data"),
+)
 
 if __name__ == "__main__":
     for name in sys.argv[1:] or NAMES:

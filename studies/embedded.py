@@ -19,7 +19,7 @@ from kshot.data.files import find_data
 from kshot.evaluation.intervals import MeanInterval
 from kshot.evaluation.results import git_revision, machine, merge_results, versions
 
-__all__ = ["SETS", "Embedded", "load", "result", "store", "tf_idf"]
+__all__ = ["RESULTS", "SETS", "Embedded", "load", "result", "store", "tf_idf"]
 
 RESULTS = Path("results/own_data")
 

@@ -1,11 +1,13 @@
 """`python -m studies heads DATA [EPISODES]`: every head and "auto", on the same episodes.
 
-Published folds: 5-way 1- and 5-shot episodes of the test classes of each fold. Then all classes of
-the data at once, from five and ten examples each.
+Published folds: 5-way 1- and 5-shot episodes of the test classes of each fold, and their mean. Then
+all classes of the data at once, from five and ten examples each. `heads DATA mean` takes the mean
+of stored folds again.
 """
 
 import time
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,7 +15,8 @@ import torch
 from kshot import HEADS, EpisodeConfig, EpisodeSampler, MetaLearner, evaluate, fit_head
 from kshot.episodes import Episodes, Examples
 from kshot.evaluation.evaluate import Evaluation, paired_difference
-from studies.embedded import SETS, Embedded, load, result, store, tf_idf
+from kshot.evaluation.results import read_results
+from studies.embedded import RESULTS, SETS, Embedded, load, result, store, tf_idf
 
 __all__ = ["AutoHead", "main"]
 
@@ -42,6 +45,9 @@ def main(arguments: list[str]) -> None:
     name = arguments[0] if arguments else ""
     if name not in SETS:
         raise SystemExit(f"Give the data: {', '.join(SETS)}.")
+    if arguments[1:] == ["mean"]:
+        store(f"heads_{name}", _means(load(name)))
+        return
     episodes = int(arguments[1]) if len(arguments) > 1 else 600
     data = load(name)
     for number, fold in enumerate(data.folds, 1):
@@ -53,6 +59,7 @@ def main(arguments: list[str]) -> None:
         for number, fold in enumerate(words.folds, 1):
             for shot in (1, 5):
                 _score(words, fold["test"], f"fold {number}", 5, shot, episodes, ("centroid",))
+        store(f"heads_{name}", _means(data))
     for shot in (5, 10):
         names = data.data.class_names
         _score(data, names, "all classes", len(names), shot, 10)
@@ -98,6 +105,30 @@ def _score(
         rows[-1]["best"] = best
         rows[-1]["less_than_best"] = paired_difference(fixed[best], auto).mean
     store(f"heads_{data.name}", rows)
+
+
+def _means(data: Embedded) -> list[dict[str, Any]]:
+    """Rows of the mean over folds, which are equally long."""
+    groups: dict[tuple, list[dict[str, Any]]] = {}
+    for row in read_results(RESULTS / f"heads_{data.name}.json"):
+        if row["protocol"].startswith("fold "):
+            groups.setdefault((row["learner"], row["backbone"], row["shot"]), []).append(row)
+    return [_mean(rows) for rows in groups.values()]
+
+
+def _mean(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    def mean_of(parts: list[dict[str, Any]], value: str) -> dict[str, float]:
+        half_width = sum(part["ci95"] ** 2 for part in parts) ** 0.5 / len(parts)
+        return {value: sum(part[value] for part in parts) / len(parts), "ci95": half_width}
+
+    mean = rows[0] | mean_of(rows, "accuracy") | {"protocol": "mean of folds"}
+    mean["episodes"] = sum(row["episodes"] for row in rows)
+    if "against" in mean:
+        mean["against"] = mean["against"] | mean_of([r["against"] for r in rows], "difference")
+    if "less_than_best" in mean:
+        mean["less_than_best"] = sum(row["less_than_best"] for row in rows) / len(rows)
+        mean["best"] = [row["best"] for row in rows]
+    return mean
 
 
 def _first(scored: Evaluation, number: int) -> Evaluation:
