@@ -1,4 +1,4 @@
-"""A predictor of one's own: from a folder to a file, from the cache, one picture, a million rows."""
+"""A predictor of one's own: from a folder to a file, again, one picture, a million embeddings."""
 
 import os
 import resource
@@ -39,7 +39,9 @@ def _pictures(folder: Path) -> list[dict[str, Any]]:
 
     def fit() -> float:
         start = time.perf_counter()
-        subprocess.run([*command, "--encoder", SPEC], env=environment, check=True, stdout=-3)
+        subprocess.run(
+            [*command, "--encoder", SPEC], env=environment, check=True, stdout=subprocess.DEVNULL
+        )
         return time.perf_counter() - start
 
     def start_only() -> float:
