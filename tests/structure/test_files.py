@@ -174,7 +174,10 @@ def test_a_benchmark_is_whole(path: str):
     check_rows(path, BENCHMARK_KEYS)
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/compare.md", "docs/choose.md", "docs/heads.md"])
+PAGES = ["README.md", "docs/compare.md", "docs/choose.md", "docs/heads.md"]
+
+
+@pytest.mark.parametrize("page", PAGES)
 def test_every_figure_of_a_page_is_a_result(page: str):
     measured = set()
     for path in RESULTS:
