@@ -124,6 +124,30 @@ def test_names_are_examples_where_they_help(encoder):
     assert more.support.is_name.sum() == 3
 
 
+def test_a_class_may_be_known_by_its_name_alone(encoder):
+    """Few-shot and zero-shot in one: two classes with examples, one without."""
+    options = {"encoder": encoder, "head": "centroid", "use_names": True}
+    predictor = Predictor.fit(TEXTS[:8], LABELS[:8], **options, classes=["piano song"])
+    assert predictor.classes == ("city", "food", "piano song")
+    assert predictor.predict(["a song for piano", "old paris"]).labels == ["piano song", "city"]
+
+
+def test_names_alone_are_zero_shot(encoder, tmp_path: Path):
+    names = ["paris", "bread_and_butter", "piano song"]
+    predictor = Predictor.fit([], [], encoder=encoder, use_names=True, classes=names)
+    asked = ["a night in paris", "bread with butter", "a song for piano"]
+    assert predictor.predict(asked).labels == names
+    assert predictor.head.chosen.accuracy is None and predictor.rejection is None
+    save_predictor(predictor, tmp_path / "names.kshot")
+    again = load_predictor(tmp_path / "names.kshot", encoder=words())
+    assert again.predict(asked).labels == names
+
+
+def test_a_class_without_examples_needs_a_name(encoder):
+    with pytest.raises(ValueError, match="use_names=True"):
+        Predictor.fit(TEXTS, LABELS, encoder=encoder, classes=["sport"])
+
+
 def test_a_file_brings_back_the_same_predictor(encoder, tmp_path: Path):
     predictor = Predictor.fit(
         TEXTS, LABELS, encoder=encoder, use_names=True, sources=[f"line {k}" for k in range(12)]

@@ -96,9 +96,10 @@ class Predictor:
         head: str | MetaLearner = "auto",
         false_accept: float = 0.05,
         use_names: bool = False,
+        classes: Sequence[Label] = (),
         sources: Sequence[str] | None = None,
     ) -> "Predictor":
-        """Learn from examples.
+        """Learn from examples, from names of classes, or from both.
 
         Args:
             X: n pictures or sentences, as the encoder reads them, or embeddings (n, dim). Each is
@@ -110,11 +111,14 @@ class Predictor:
             false_accept: the share of unknown inputs that may pass for known ones.
             use_names: let the name of each class, embedded as text, be one more example of it; for
                 encoders that understand text.
+            classes: with `use_names`, classes to know by their name even without an example; X
+                and y may then be empty: zero-shot.
             sources: where each example came from, for people.
 
         Raises:
             ValueError: for one class only, for as many labels as there are not examples, for
-                examples that cannot be read, for names and an encoder that has no words for them.
+                examples that cannot be read, for names and an encoder that has no words for them,
+            for classes without examples and names.
         """
         labels = tuple(_plain(label) for label in y)
         rows = _embedded(encoder, X)
@@ -123,7 +127,13 @@ class Predictor:
         names = ("",) * len(rows) if sources is None else tuple(map(str, sources))
         support = Support(rows, labels, names, np.zeros(len(rows), dtype=bool))
         if use_names:
-            support = _joined(support, _named(encoder, _sorted(labels)))
+            named = _sorted([*labels, *(_plain(label) for label in classes)])
+            support = _joined(support, _named(encoder, named))
+        elif classes:
+            raise ValueError(
+                "A class without an example is known by its name alone: give use_names=True, and "
+                "an encoder that understands text."
+            )
         return cls.of(encoder, support, head, false_accept)
 
     @classmethod

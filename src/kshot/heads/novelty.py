@@ -67,10 +67,10 @@ def rejection_threshold(
         kept: (n,) examples that are not what is to be predicted, as for `fit_head`.
 
     Returns:
-        None with fewer than three classes.
+        None with fewer than three classes, or without examples.
     """
     way = int(columns.max()) + 1
-    if way < LEAST_CLASSES:
+    if way < LEAST_CLASSES or (kept is not None and bool(kept.all())):
         return None
     learner = _learner()
     targets = one_hot(columns, way, support.dtype)
