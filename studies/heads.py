@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from kshot import HEADS, EpisodeConfig, EpisodeSampler, MetaLearner, evaluate, fit_head
-from kshot.episodes import Episodes, Examples
+from kshot.episodes import Examples
 from kshot.evaluation.evaluate import Evaluation, paired_difference
 from kshot.evaluation.results import read_results
 from studies.embedded import RESULTS, SETS, Embedded, load, result, store, tf_idf
@@ -34,10 +34,6 @@ class AutoHead(MetaLearner):
     def predict(self, state: list, inputs: torch.Tensor, mask=None) -> torch.Tensor:
         """Calibrated logits."""
         return torch.stack([head.logits(x) for head, x in zip(state, inputs, strict=True)])
-
-    def meta_loss(self, episodes: Episodes) -> torch.Tensor:
-        """Nothing of it is trained."""
-        raise NotImplementedError("AutoHead chooses; it does not train.")
 
 
 def main(arguments: list[str]) -> None:

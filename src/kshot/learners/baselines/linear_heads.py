@@ -217,7 +217,7 @@ class LogisticHead(LinearHeadLearner):
         self, inputs: np.ndarray, columns: np.ndarray, way: int
     ) -> tuple[np.ndarray, np.ndarray]:
         """Weights (dim, way) and intercepts (way,) of one task."""
-        # Imported here: scikit-learn takes a second to load, and few commands need it.
+        # Imported here: scikit-learn takes long to load, and few commands need it.
         from sklearn.exceptions import ConvergenceWarning
         from sklearn.linear_model import LogisticRegression
 
