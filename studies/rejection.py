@@ -13,7 +13,7 @@ from sklearn.metrics import roc_auc_score
 
 from kshot import fit_head
 from kshot.evaluation.intervals import mean_interval
-from kshot.heads import familiarity, rejection_threshold
+from kshot.heads import Familiarity, rejection_threshold
 from studies.embedded import Embedded, load, result, store
 
 __all__ = ["main"]
@@ -56,7 +56,7 @@ def _study(data: Embedded, way: int, shot: int, number: int) -> dict[str, Any]:
         unknown = X[np.concatenate(drawn[way:])]
         inputs = torch.cat([known, unknown])
         truth = np.arange(len(inputs)) < len(known)
-        scores = familiarity(support, columns, inputs).numpy()
+        scores = Familiarity(support, columns)(inputs).numpy()
         confidence = fit_head(support, columns, "logistic").logits(inputs).softmax(-1).amax(-1)
         rejection = rejection_threshold(support, columns, false_accept=0.05)
         assert rejection is not None and rejection.false_reject is not None

@@ -215,6 +215,12 @@ def test_bad_input_is_explained(X, y, options, message):
         Predictor.fit(X, y, **options)
 
 
+def test_each_example_has_a_source_or_none_has():
+    X, y = points()
+    with pytest.raises(ValueError, match="20 examples and 20 labels and 1 sources"):
+        Predictor.fit(X, y, sources=["one"])
+
+
 def test_inputs_of_another_size_are_refused():
     X, y = points()
     predictor = Predictor.fit(X, y)

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -9,7 +10,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 
 from kshot.encoders import Encoder, encode_cached
-from kshot.heads import FittedHead, Rejection, familiarity, fit_head, rejection_threshold
+from kshot.heads import Familiarity, FittedHead, Rejection, fit_head, rejection_threshold
 from kshot.learner import MetaLearner
 
 __all__ = ["Predictions", "Predictor", "Support"]
@@ -31,6 +32,55 @@ class Support(NamedTuple):
     labels: tuple[Label, ...]
     sources: tuple[str, ...]
     is_name: Bool[np.ndarray, " n"]
+
+    @classmethod
+    def of(
+        cls,
+        embeddings: Float[np.ndarray, "n dim"],
+        labels: Sequence[Label] | np.ndarray,
+        sources: Sequence[str] | None = None,
+    ) -> "Support":
+        """Labelled examples; as many labels, and sources if there are any, as embeddings."""
+        plain = tuple(_plain(label) for label in labels)
+        named = ("",) * len(plain) if sources is None else tuple(map(str, sources))
+        if not len(embeddings) == len(plain) == len(named):
+            raise ValueError(
+                f"There are {len(embeddings)} examples and {len(plain)} labels"
+                f"{'' if sources is None else f' and {len(named)} sources'}."
+            )
+        return cls(embeddings, plain, named, np.zeros(len(plain), dtype=bool))
+
+    def joined(self, other: "Support") -> "Support":
+        """These examples, then others of the same size."""
+        (_, dim), (_, other_dim) = self.embeddings.shape, other.embeddings.shape
+        if dim != other_dim:
+            raise ValueError(f"The new examples have {other_dim} numbers each, the others {dim}.")
+        return Support(
+            np.concatenate([self.embeddings, other.embeddings]),
+            self.labels + other.labels,
+            self.sources + other.sources,
+            np.concatenate([self.is_name, other.is_name]),
+        )
+
+    def with_names(self, encoder: Encoder | None, classes: Sequence[Label] = ()) -> "Support":
+        """Also the names, as text, of all classes here and of others, that have none yet.
+
+        Raises:
+            ValueError: when the encoder has no words for them.
+        """
+        named = {label for label, is_name in zip(self.labels, self.is_name, strict=True) if is_name}
+        others = tuple(_plain(label) for label in classes)
+        new = [label for label in _sorted(self.labels + others) if label not in named]
+        if not new:
+            return self
+        words = [str(label).replace("_", " ").replace("-", " ") for label in new]
+        rows = None if encoder is None else encoder.encode_names(words)
+        if rows is None:
+            raise ValueError(
+                "Names of classes help only where the encoder understands text: take an encoder of "
+                "sentences or open_clip, or use_names=False."
+            )
+        return self.joined(Support(rows, tuple(new), tuple(words), np.ones(len(new), dtype=bool)))
 
     def classes_and_columns(self) -> tuple[tuple[Label, ...], Int[np.ndarray, " n"]]:
         """The different labels in order, and the place of each example's among them."""
@@ -116,19 +166,13 @@ class Predictor:
             sources: where each example came from, for people.
 
         Raises:
-            ValueError: for one class only, for as many labels as there are not examples, for
+            ValueError: for one class only, for another number of labels than of examples, for
                 examples that cannot be read, for names and an encoder that has no words for them,
-            for classes without examples and names.
+                for classes without examples and names.
         """
-        labels = tuple(_plain(label) for label in y)
-        rows = _embedded(encoder, X)
-        if len(rows) != len(labels):
-            raise ValueError(f"There are {len(rows)} examples and {len(labels)} labels.")
-        names = ("",) * len(rows) if sources is None else tuple(map(str, sources))
-        support = Support(rows, labels, names, np.zeros(len(rows), dtype=bool))
+        support = Support.of(_embedded(encoder, X), y, sources)
         if use_names:
-            named = _sorted([*labels, *(_plain(label) for label in classes)])
-            support = _joined(support, _named(encoder, named))
+            support = support.with_names(encoder, classes)
         elif classes:
             raise ValueError(
                 "A class without an example is known by its name alone: give use_names=True, and "
@@ -163,21 +207,14 @@ class Predictor:
 
         Nothing is embedded again; new classes get their name as an example where others have it.
         """
-        labels = tuple(_plain(label) for label in y)
-        rows = _embedded(self.encoder, X)
-        if len(rows) != len(labels):
-            raise ValueError(f"There are {len(rows)} examples and {len(labels)} labels.")
-        names = ("",) * len(rows) if sources is None else tuple(map(str, sources))
-        more = Support(rows, labels, names, np.zeros(len(rows), dtype=bool))
-        if rows.shape[1:] != self.support.embeddings.shape[1:]:
-            raise ValueError(
-                f"The new examples have {rows.shape[1]} numbers each, the others "
-                f"{self.support.embeddings.shape[1]}."
-            )
+        return self.learn(Support.of(_embedded(self.encoder, X), y, sources))
+
+    def learn(self, more: Support) -> "Predictor":
+        """As `add`, of examples that are embedded already."""
+        support = self.support.joined(more)
         if self.support.is_name.any():
-            new = [label for label in _sorted(labels) if label not in self.classes]
-            more = _joined(more, _named(self.encoder, new)) if new else more
-        return self.of(self.encoder, _joined(self.support, more), self.asked, self.false_accept)
+            support = support.with_names(self.encoder)
+        return self.of(self.encoder, support, self.asked, self.false_accept)
 
     def predict(self, X: Any, *, batch_size: int = 4096) -> Predictions:
         """Name inputs, as `fit` takes them.
@@ -200,11 +237,13 @@ class Predictor:
                 f"Embeddings must have {self.support.embeddings.shape[1]} numbers, not "
                 f"{inputs.shape[1]}."
             )
-        columns = torch.from_numpy(self.support.classes_and_columns()[1])
         probabilities = self.head.logits(inputs).softmax(-1)
-        with torch.no_grad():
-            familiar = familiarity(torch.from_numpy(self.support.embeddings), columns, inputs)
-        return probabilities.numpy(), familiar.double().numpy()
+        return probabilities.numpy(), self._familiarity(inputs).double().numpy()
+
+    @cached_property
+    def _familiarity(self) -> Familiarity:
+        _, columns = self.support.classes_and_columns()
+        return Familiarity(*map(torch.from_numpy, (self.support.embeddings, columns)))
 
 
 def _sorted(labels: Sequence[Label]) -> tuple[Label, ...]:
@@ -231,28 +270,6 @@ def _batches(
 ) -> Iterator[Float[np.ndarray, "n dim"]]:
     for start in range(0, len(X), batch_size):
         yield _embedded(encoder, X[start : start + batch_size])
-
-
-def _named(encoder: Encoder | None, classes: Sequence[Label]) -> Support:
-    """The names of classes as examples of them."""
-    words = [str(label).replace("_", " ").replace("-", " ") for label in classes]
-    rows = None if encoder is None else encoder.encode_names(words)
-    if rows is None:
-        raise ValueError(
-            "Names of classes help only where the encoder understands text: take an encoder of "
-            "sentences or open_clip, or use_names=False."
-        )
-    is_name = np.ones(len(rows), dtype=bool)
-    return Support(rows, tuple(classes), tuple(words), is_name)
-
-
-def _joined(first: Support, second: Support) -> Support:
-    return Support(
-        np.concatenate([first.embeddings, second.embeddings]),
-        first.labels + second.labels,
-        first.sources + second.sources,
-        np.concatenate([first.is_name, second.is_name]),
-    )
 
 
 def _plain(label: Any) -> Label:

@@ -12,9 +12,9 @@ from safetensors.numpy import save
 
 from kshot.data.atomic import write_atomically
 from kshot.encoders import Encoder, load_encoder
-from kshot.episodes import Examples, one_hot
 from kshot.evaluation.intervals import Share
 from kshot.heads import HEADS, Candidate, FittedHead, Rejection
+from kshot.heads.held_out import adapted
 from kshot.predictor import Predictor, Support
 
 __all__ = ["load_predictor", "save_predictor", "stored_encoder"]
@@ -83,10 +83,7 @@ def load_predictor(
     chosen = next(each for each in candidates if each.name == described["chosen"])
     classes, columns = support.classes_and_columns()
     learner = HEADS[chosen.name]().eval()
-    rows = torch.from_numpy(support.embeddings)
-    targets = one_hot(torch.from_numpy(columns), len(classes), rows.dtype)
-    with torch.no_grad():
-        state = learner.adapt(Examples(rows.unsqueeze(0), targets.unsqueeze(0)))
+    state = adapted(learner, *map(torch.from_numpy, (support.embeddings, columns)))
     head = FittedHead(learner, state, chosen, candidates, described["reason"])
     rejection = described["rejection"]
     return Predictor(

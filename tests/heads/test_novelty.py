@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from kshot.evaluation.thresholds import accept_threshold
-from kshot.heads import familiarity, rejection_threshold
+from kshot.heads import Familiarity, rejection_threshold
 
 
 def clusters(way: int, shot: int, seed: int, spread: float = 0.6) -> torch.Tensor:
@@ -22,7 +22,7 @@ def test_familiarity_is_minus_the_distance_to_the_nearest_mean_among_centered_di
 
     means = torch.stack([direction(support[columns == column]).mean(0) for column in range(3)])
     expected = [max(-float((x - m).square().sum()) for m in means) / 16 for x in direction(inputs)]
-    np.testing.assert_allclose(familiarity(support, columns, inputs), expected, rtol=1e-4)
+    np.testing.assert_allclose(Familiarity(support, columns)(inputs), expected, rtol=1e-4)
 
 
 def test_the_chosen_share_of_left_out_classes_passes():
@@ -43,8 +43,8 @@ def test_it_holds_for_classes_that_were_never_seen():
     support, columns = points[:20, :5].flatten(0, 1), torch.arange(20).repeat_interleave(5)
     rejection = rejection_threshold(support, columns, false_accept=0.1)
     assert rejection is not None
-    unknown = familiarity(support, columns, points[20:].flatten(0, 1))
-    known = familiarity(support, columns, points[:20, 5:].flatten(0, 1))
+    unknown = Familiarity(support, columns)(points[20:].flatten(0, 1))
+    known = Familiarity(support, columns)(points[:20, 5:].flatten(0, 1))
     assert float((unknown >= rejection.threshold).float().mean()) == pytest.approx(0.1, abs=0.06)
     assert float((known >= rejection.threshold).float().mean()) > 0.8
 

@@ -18,6 +18,7 @@ from kshot.cli.own_examples import (
     read_source,
     tell,
 )
+from kshot.predictor import Support
 from kshot.predictor_file import save_predictor
 
 __all__ = ["main"]
@@ -60,7 +61,7 @@ def main(arguments: list[str]) -> int:
     before = load_with_encoder(flags.file, flags.encoder, flags.place)
     assert before.encoder is not None
     examples = read_source(flags.source, flags.text, flags.label, one_class=True)
-    examples, _ = embed_examples(before.encoder, examples, before)
+    examples, rows = embed_examples(before.encoder, examples, before)
     tell(examples.notes)
     if not examples.labels:
         raise ValueError(
@@ -70,7 +71,7 @@ def main(arguments: list[str]) -> int:
     # Labels of a predictor made in Python may be numbers.
     class_of = {str(label): label for label in before.classes}
     labels = [class_of.get(label, label) for label in examples.labels]
-    predictor = before.add(examples.inputs, labels, sources=examples.sources)
+    predictor = before.learn(Support.of(rows, labels, examples.sources))
     out = flags.file if flags.out is None else flags.out
     save_predictor(predictor, out)
     added = dict(sorted(Counter(examples.labels).items()))

@@ -17,7 +17,7 @@ from kshot.cli.own_examples import (
     tell,
 )
 from kshot.data.layout import first_few
-from kshot.predictor import Predictor
+from kshot.predictor import Predictor, Support
 from kshot.predictor_file import save_predictor
 
 __all__ = ["DEFAULT_ENCODERS", "main"]
@@ -73,7 +73,7 @@ def main(arguments: list[str]) -> int:
     check_new_file(flags.out, force=flags.force)
     examples = read_source(flags.source, flags.text, flags.label)
     encoder = flags.place.load(flags.encoder or DEFAULT_ENCODERS[examples.kind])
-    examples, _ = embed_examples(encoder, examples)
+    examples, rows = embed_examples(encoder, examples)
     tell(examples.notes)
     classes = sorted(set(examples.labels))
     if len(classes) < 2:
@@ -82,15 +82,10 @@ def main(arguments: list[str]) -> int:
             f"be read ({first_few(classes) or 'none'}), and there must be two or more. Add a "
             "class, or mend what is noted above."
         )
-    predictor = Predictor.fit(
-        examples.inputs,
-        examples.labels,
-        encoder=encoder,
-        head=flags.head,
-        false_accept=flags.false_accept,
-        use_names=flags.names,
-        sources=examples.sources,
-    )
+    support = Support.of(rows, examples.labels, examples.sources)
+    if flags.names:
+        support = support.with_names(encoder)
+    predictor = Predictor.of(encoder, support, flags.head, flags.false_accept)
     save_predictor(predictor, flags.out)
     if flags.json:
         described = {

@@ -8,16 +8,15 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from kshot.episodes import Examples, one_hot
 from kshot.evaluation.intervals import Share, mean_interval
-from kshot.heads.held_out import HeldOut, accuracy_estimate, hold_out
+from kshot.heads.held_out import HeldOut, accuracy_estimate, adapted, hold_out
 from kshot.learner import MetaLearner
 from kshot.learners.baselines.linear_heads import LogisticHead, RidgeHead, spanning_basis
 from kshot.learners.baselines.nearest_centroid import NearestCentroid
 from kshot.learners.metric.prototypical import ProtoNet
 from kshot.options import nearest
 
-__all__ = ["HEADS", "Candidate", "FittedHead", "fit_head"]
+__all__ = ["HEADS", "Candidate", "FittedHead", "fit_head", "in_span"]
 
 HEADS: dict[str, Callable[[], MetaLearner]] = {
     "centroid": lambda: NearestCentroid(nn.Identity(), center=True, normalize=True),
@@ -110,10 +109,7 @@ def fit_head(
         learners = {type(head).__name__: head}
     else:
         learners = {name: HEADS[name]() for name in (HEADS if head == "auto" else (head,))}
-    # Heads by name see lengths and angles alone: they are the same in coordinates of the examples'
-    # span, which has fewer dimensions when examples are few.
-    basis = spanning_basis(embeddings) if isinstance(head, str) else None
-    inputs = embeddings if basis is None else embeddings @ basis
+    inputs = in_span(embeddings) if isinstance(head, str) else embeddings
     tried: dict[str, tuple[Candidate, HeldOut]] = {}
     for name, learner in learners.items():
         tried[name] = _try(name, learner.eval(), inputs, columns, kept, seed)
@@ -122,11 +118,18 @@ def fit_head(
     else:
         name, reason = next(iter(learners)), "as asked"
     learner = learners[name]
-    targets = one_hot(columns, int(columns.max()) + 1, embeddings.dtype)
-    with torch.no_grad():
-        state = learner.adapt(Examples(embeddings.unsqueeze(0), targets.unsqueeze(0)))
+    state = adapted(learner, embeddings, columns)
     candidates = tuple(candidate for candidate, _ in tried.values())
     return FittedHead(learner, state, tried[name][0], candidates, reason)
+
+
+def in_span(embeddings: Float[Tensor, "n dim"]) -> Float[Tensor, "n small"]:
+    """Embeddings in coordinates of their span, which has fewer dimensions when they are few.
+
+    Heads by name learn the same from these, and faster: they see lengths and angles alone.
+    """
+    basis = spanning_basis(embeddings)
+    return embeddings if basis is None else embeddings @ basis
 
 
 def _try(

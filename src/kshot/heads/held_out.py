@@ -3,6 +3,7 @@
 import math
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,7 +16,7 @@ from kshot.evaluation.intervals import Share, share_interval
 from kshot.heads.temperature import fit_temperature
 from kshot.learner import MetaLearner
 
-__all__ = ["HeldOut", "accuracy_estimate", "hold_out"]
+__all__ = ["HeldOut", "accuracy_estimate", "adapted", "hold_out"]
 
 _MOST_NUMBERS = 1 << 26
 """Inputs of the tasks of one call, in numbers: 256 MiB of float32."""
@@ -63,6 +64,15 @@ class HeldOut:
         logits = self.logits[:, self.judged]
         columns = self.columns[self.judged].expand(logits.shape[:2])
         return logits.flatten(0, 1).double(), columns.flatten()
+
+
+def adapted(
+    learner: MetaLearner, inputs: Float[Tensor, " n *shape"], columns: Int[Tensor, " n"]
+) -> Any:
+    """What a learner learns from one support set of classes 0 .. way - 1: a batch of one task."""
+    targets = one_hot(columns, int(columns.max()) + 1, inputs.dtype)
+    with torch.no_grad():
+        return learner.adapt(Examples(inputs.unsqueeze(0), targets.unsqueeze(0)))
 
 
 def hold_out(

@@ -7,10 +7,9 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from kshot.heads.choice import HEADS
+from kshot.heads.choice import HEADS, in_span
 from kshot.heads.held_out import HeldOut, hold_out
 from kshot.learner import MetaLearner
-from kshot.learners.baselines.linear_heads import spanning_basis
 
 __all__ = [
     "HardPair",
@@ -99,9 +98,7 @@ def hold_out_support(
         columns: (n,) the class of each.
         kept: (n,) examples that are never held out, such as names of classes.
     """
-    # Heads by name see lengths and angles alone, which the examples' own span keeps.
-    basis = spanning_basis(embeddings) if name in HEADS else None
-    inputs = embeddings if basis is None else embeddings @ basis
+    inputs = in_span(embeddings) if name in HEADS else embeddings
     return hold_out(learner, inputs, columns, kept=kept)
 
 

@@ -8,11 +8,11 @@ from torch import Tensor, nn
 
 from kshot.episodes import Examples, one_hot
 from kshot.evaluation.thresholds import accept_threshold
-from kshot.heads.held_out import hold_out
+from kshot.heads.held_out import adapted, hold_out
 from kshot.learners.baselines.nearest_centroid import NearestCentroid
 from kshot.losses import mask_absent
 
-__all__ = ["Rejection", "familiarity", "rejection_threshold"]
+__all__ = ["Familiarity", "Rejection", "rejection_threshold"]
 
 LEAST_CLASSES = 3
 """With fewer, leaving one out leaves nothing to tell apart."""
@@ -32,19 +32,26 @@ class Rejection(NamedTuple):
     false_reject: float | None
 
 
-def familiarity(
-    support: Float[Tensor, "n dim"], columns: Int[Tensor, " n"], inputs: Float[Tensor, "m dim"]
-) -> Float[Tensor, " m"]:
-    """How near inputs are to the nearest class: higher is more familiar.
+class Familiarity:
+    """How near inputs (m, dim) are to the nearest class: higher is more familiar.
 
     Minus the squared distance to the nearest class mean, among directions from the mean of the
     support set. Whatever head names the class, this tells unknown inputs better than how sure
     the head is (docs/heads.md).
+
+    Args:
+        support: embeddings of the support set.
+        columns: (n,) the class of each, 0 .. way - 1.
     """
-    learner = _learner()
-    targets = one_hot(columns, int(columns.max()) + 1, support.dtype)
-    state = learner.adapt(Examples(support.unsqueeze(0), targets.unsqueeze(0)))
-    return learner.predict(state, inputs.unsqueeze(0))[0].amax(-1)
+
+    def __init__(self, support: Float[Tensor, "n dim"], columns: Int[Tensor, " n"]) -> None:
+        self._learner = _learner()
+        self._state = adapted(self._learner, support, columns)
+
+    def __call__(self, inputs: Float[Tensor, "m dim"]) -> Float[Tensor, " m"]:
+        """The familiarity of each input."""
+        with torch.no_grad():
+            return self._learner.predict(self._state, inputs.unsqueeze(0))[0].amax(-1)
 
 
 def rejection_threshold(
