@@ -112,15 +112,24 @@ def hold_out(
     size = max(1, _MOST_NUMBERS // max(inputs.numel(), 1))
     for repeat in range(repeats):
         for part in held[repeat].split(size):
-            everything = inputs.expand(len(part), *inputs.shape)
+            if not bool(part.any()):
+                continue
+            (learned, seen), (judged, asked) = _places(~part), _places(part)
             with torch.no_grad():
-                state = learner.adapt(
-                    Examples(everything, targets.expand(len(part), -1, -1), ~part)
-                )
-                predictions = learner.predict(state, everything)
-            # Every example is held out by one fold at most.
-            logits[repeat] += (predictions * part.unsqueeze(-1)).sum(0).to(logits.dtype)
+                state = learner.adapt(Examples(inputs[learned], targets[learned], seen))
+                predictions = learner.predict(state, inputs[judged], asked)
+            logits[repeat, judged[asked]] = predictions[asked].to(logits.dtype)
     return HeldOut(logits, columns, held.any(1)[0], held.shape[1])
+
+
+def _places(
+    chosen: Bool[Tensor, "folds n"],
+) -> tuple[Int[Tensor, "folds most"], Bool[Tensor, "folds most"]]:
+    """Where each row is True, padded to the longest, and what is not padding."""
+    counts = chosen.sum(1)
+    order = chosen.int().argsort(dim=1, descending=True, stable=True)
+    most = int(counts.max())
+    return order[:, :most], torch.arange(most, device=counts.device) < counts.unsqueeze(1)
 
 
 def accuracy_estimate(fine: HeldOut, coarse: HeldOut) -> Share | None:

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from kshot.episodes import Examples, one_hot
 from kshot.evaluation.thresholds import accept_threshold
+from kshot.heads.choice import in_span
 from kshot.heads.held_out import adapted, hold_out
 from kshot.learners.baselines.nearest_centroid import NearestCentroid
 from kshot.losses import mask_absent
@@ -80,19 +81,22 @@ def rejection_threshold(
     if way < LEAST_CLASSES or (kept is not None and bool(kept.all())):
         return None
     learner = _learner()
+    rows = in_span(support)
+    per_dimension = rows.shape[1] / support.shape[1]  # distances are told per embedding dimension
     targets = one_hot(columns, way, support.dtype)
     unknown = support.new_empty(len(support))
     for left_out in range(way):
         mine = columns == left_out
-        examples = Examples(support[None], targets[None], ~mine[None])
-        logits = learner.predict(learner.adapt(examples), support[mine][None])
+        examples = Examples(rows[None, ~mine], targets[None, ~mine])
+        logits = learner.predict(learner.adapt(examples), rows[None, mine])
         present = torch.arange(way, device=columns.device) != left_out
         unknown[mine] = mask_absent(logits, present[None])[0].amax(-1).to(unknown.dtype)
+    unknown *= per_dimension
     if kept is not None:
         unknown = unknown[~kept]
     threshold = accept_threshold(unknown.cpu().numpy(), false_accept)
-    held_out = hold_out(learner, support, columns, kept=kept)
-    known = held_out.logits[:, held_out.judged].amax(-1)
+    held_out = hold_out(learner, rows, columns, kept=kept)
+    known = held_out.logits[:, held_out.judged].amax(-1) * per_dimension
     return Rejection(
         threshold,
         float((unknown >= threshold).double().mean()),

@@ -1,7 +1,6 @@
 """Linear heads on frozen embeddings: ridge regression and logistic regression."""
 
 import math
-import warnings
 from abc import ABC
 from typing import NamedTuple
 
@@ -11,6 +10,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from kshot.episodes import one_hot
 from kshot.learners.embedding_learner import EmbeddingLearner
 from kshot.losses import Loss, counted_rows, cross_entropy
 
@@ -136,28 +136,31 @@ class RidgeHead(LinearHeadLearner):
         number: Float[Tensor, "tasks 1 1"],
         judged: Float[Tensor, "tasks n 1"],
     ) -> Float[Tensor, "tasks dim way"]:
-        """The best ridge solution, from one decomposition X'X = V diag(squares) V' for all."""
-        basis = spanning_basis(inputs)
-        inputs = inputs if basis is None else inputs @ basis
-        squares, vectors = torch.linalg.eigh(inputs.mT @ inputs)
+        """The best ridge solution, from one decomposition for all strengths."""
+        axes, squares = _principal_axes(inputs)
         scale = (inputs.square().sum((1, 2)) / number.flatten()).clamp_min(1e-12).unsqueeze(1)
-        turned = inputs @ vectors
+        turned = inputs @ axes
         products = turned.mT @ rows
-        solutions, errors = [], []
+        errors = []
         for strength in self.strengths:
-            shrink = 1 / (squares.clamp_min(0) + strength * scale).unsqueeze(-1)
+            shrink = 1 / (squares + strength * scale).unsqueeze(-1)
             hat = turned.square() @ shrink + 1 / number
-            solutions.append(vectors @ (shrink * products))
             left_out = (rows - turned @ (shrink * products)) / (1 - hat).clamp_min(1e-9)
             errors.append((judged * left_out.square()).sum((1, 2)))
         usual = min(range(len(errors)), key=lambda place: abs(math.log(self.strengths[place])))
         best = torch.where(judged.any(1).squeeze(1), torch.stack(errors).argmin(0), usual)
-        weight = torch.stack(solutions)[best, torch.arange(len(best), device=best.device)]
-        return weight if basis is None else basis @ weight
+        strengths = torch.tensor(self.strengths, dtype=scale.dtype, device=scale.device)
+        return axes @ (products / (squares + strengths[best, None] * scale).unsqueeze(-1))
 
 
 class LogisticHead(LinearHeadLearner):
-    """Multinomial logistic regression on embeddings, by scikit-learn.
+    """Multinomial logistic regression on embeddings x, of length 1.
+
+    The head W, b with the least
+
+        inverse_strength * sum_i cross_entropy(W'x_i + b, y_i) + |W|^2 / 2
+
+    over the labelled examples, found by L-BFGS.
 
     State:
         `EmbeddingState` of the `LinearHead` of every task.
@@ -165,7 +168,8 @@ class LogisticHead(LinearHeadLearner):
     Args:
         encoder: network to embeddings (n, dim), frozen in place, whose BatchNorm reads its running
             averages; `Flatten` gives the pixel baseline.
-        inverse_strength: scikit-learn's C: how little weights are drawn to zero.
+        inverse_strength: how little weights are drawn to zero (C in scikit-learn's class, which
+            gives the same head for three classes or more, and for two at twice this C).
         loss: loss reported for the query.
 
     Note:
@@ -198,46 +202,58 @@ class LogisticHead(LinearHeadLearner):
         mask: Bool[Tensor, "tasks n"] | None,
     ) -> LinearHead:
         """Fit each task's weights, one task after the other."""
-        counted = counted_rows(targets, mask, self.loss.kind).cpu().numpy()
-        inputs = F.normalize(embeddings.detach().double(), dim=-1).cpu().numpy()
-        columns = targets.argmax(-1).cpu().numpy()
-        way = targets.shape[-1]
+        counted = counted_rows(targets, mask, self.loss.kind)
+        inputs = F.normalize(embeddings.detach().double(), dim=-1).cpu()
+        rows = one_hot(targets.argmax(-1), targets.shape[-1], torch.float64).cpu()
         heads = [
-            self._fit(inputs[task][rows], columns[task][rows], way)
-            for task, rows in enumerate(counted)
+            self._fit(inputs[task][kept], rows[task][kept])
+            for task, kept in enumerate(counted.cpu())
         ]
         dtype = torch.promote_types(embeddings.dtype, torch.float32)
         weight, bias = (
-            torch.from_numpy(np.stack(part)).to(embeddings.device, dtype)
-            for part in zip(*heads, strict=True)
+            torch.stack(part).to(embeddings.device, dtype) for part in zip(*heads, strict=True)
         )
         return LinearHead(weight, bias)
 
     def _fit(
-        self, inputs: np.ndarray, columns: np.ndarray, way: int
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Weights (dim, way) and intercepts (way,) of one task."""
-        # Imported here: scikit-learn takes long to load, and few commands need it.
-        from sklearn.exceptions import ConvergenceWarning
-        from sklearn.linear_model import LogisticRegression
+        self, inputs: Float[Tensor, "n dim"], rows: Float[Tensor, "n way"]
+    ) -> tuple[Float[Tensor, "dim way"], Float[Tensor, " way"]]:
+        """Weights and intercepts of one task; nothing of classes that have no example."""
+        from scipy.optimize import minimize  # here: few commands need what takes long to load
 
-        weight, bias = np.zeros((inputs.shape[1], way)), np.zeros(way)
-        present = np.unique(columns)
-        if len(present) < 2:
+        present = rows.any(0)
+        basis = spanning_basis(inputs)
+        x = (inputs if basis is None else inputs @ basis).numpy()
+        y = rows[:, present].numpy()
+        weight = inputs.new_zeros(inputs.shape[1], len(present))
+        bias = inputs.new_zeros(len(present))
+        if y.shape[1] < 2:
             return weight, bias
-        spanning = spanning_basis(torch.from_numpy(inputs))
-        basis = None if spanning is None else spanning.numpy()
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ConvergenceWarning)  # separable: close is good enough
-            fitted = LogisticRegression(C=self.inverse_strength, max_iter=300, tol=1e-4).fit(
-                inputs if basis is None else inputs @ basis, columns
-            )
-        coefficients, intercepts = fitted.coef_, fitted.intercept_
-        if len(present) == 2:  # scikit-learn has one logit for two classes
-            coefficients = np.concatenate([-coefficients, coefficients]) / 2
-            intercepts = np.concatenate([-intercepts, intercepts]) / 2
-        weight[:, present] = (coefficients if basis is None else coefficients @ basis.T).T
-        bias[present] = intercepts
+        shape = (x.shape[1] + 1, y.shape[1])
+        x = np.concatenate([x, np.ones((len(x), 1))], axis=1)
+
+        def loss_and_gradient(flat: np.ndarray) -> tuple[float, np.ndarray]:
+            solution = flat.reshape(shape)
+            logits = x @ solution
+            logits -= logits.max(1, keepdims=True)
+            probabilities = np.exp(logits)
+            sums = probabilities.sum(1, keepdims=True)
+            penalized = solution.copy()
+            penalized[-1] = 0  # intercepts are free
+            loss = (np.log(sums).sum() - (y * logits).sum()) * self.inverse_strength
+            gradient = self.inverse_strength * (x.T @ (probabilities / sums - y)) + penalized
+            return loss + 0.5 * np.square(penalized).sum(), gradient.ravel()
+
+        found = minimize(
+            loss_and_gradient,
+            np.zeros(shape).ravel(),
+            jac=True,
+            method="L-BFGS-B",
+            options={"maxiter": 300, "gtol": 1e-4 * self.inverse_strength * len(x), "ftol": 0.0},
+        )
+        solution = torch.from_numpy(found.x.reshape(shape))
+        weight[:, present] = solution[:-1] if basis is None else basis @ solution[:-1]
+        bias[present] = solution[-1]
         return weight, bias
 
 
@@ -248,3 +264,21 @@ def spanning_basis(inputs: Float[Tensor, "*tasks n dim"]) -> Float[Tensor, "*tas
     """
     n, dim = inputs.shape[-2:]
     return torch.linalg.qr(inputs.mT).Q if n < dim else None
+
+
+def _principal_axes(
+    inputs: Float[Tensor, "tasks n dim"],
+) -> tuple[Float[Tensor, "tasks dim axes"], Float[Tensor, "tasks axes"]]:
+    """Orthonormal axes of the inputs and the sum of squares along each; of fewer of n and dim.
+
+    From the decomposition of X'X or of XX', whichever is smaller. Axes along which nothing lies
+    have no direction, and are left zero.
+    """
+    n, dim = inputs.shape[-2:]
+    if dim <= n:
+        squares, axes = torch.linalg.eigh(inputs.mT @ inputs)
+        return axes, squares.clamp_min(0)
+    squares, rows = torch.linalg.eigh(inputs @ inputs.mT)
+    tiny = squares[:, -1:] * n * torch.finfo(squares.dtype).eps
+    inverse_lengths = torch.where(squares > tiny, squares.clamp_min(tiny).rsqrt(), 0)
+    return (inputs.mT @ rows) * inverse_lengths.unsqueeze(1), squares.clamp_min(0)
