@@ -8,7 +8,6 @@ unseen test classes, on the same episodes. Rates and lengths were chosen on vali
 import time
 
 import torch
-from torch import nn
 
 from kshot import (
     HEADS,
@@ -17,31 +16,16 @@ from kshot import (
     EpisodeSampler,
     MetaLearner,
     ProtoNet,
-    TrainingConfig,
     evaluate,
     meta_train,
 )
 from kshot.evaluation.evaluate import paired_difference
+from kshot.heads.adapter import TRAINING, Adapter
 from studies.embedded import load, result, store
 
-__all__ = ["Residual", "main"]
+__all__ = ["main"]
 
 NAMES = ("clinc150", "banking77")
-
-
-class Residual(nn.Module):
-    """An embedding of length 1 and a learned correction of it, zero at first."""
-
-    def __init__(self, dim: int, hidden: int = 512) -> None:
-        super().__init__()
-        self.inner, self.outer = nn.Linear(dim, hidden), nn.Linear(hidden, dim)
-        nn.init.zeros_(self.outer.weight)
-        nn.init.zeros_(self.outer.bias)
-
-    def forward(self, embeddings: torch.Tensor) -> torch.Tensor:
-        """Corrected embeddings, of length 1."""
-        unit = nn.functional.normalize(embeddings, dim=-1)
-        return nn.functional.normalize(unit + self.outer(torch.relu(self.inner(unit))), dim=-1)
 
 
 def main(arguments: list[str]) -> None:
@@ -57,8 +41,8 @@ def adapters(dim: int) -> dict[str, MetaLearner]:
     """The learners that are trained across tasks."""
     torch.manual_seed(0)
     return {
-        "protonet": ProtoNet(Residual(dim), distance="cosine"),
-        "r2d2": R2D2(Residual(dim)),
+        "protonet": ProtoNet(Adapter(dim), distance="cosine"),
+        "r2d2": R2D2(Adapter(dim)),
     }
 
 
@@ -70,10 +54,7 @@ def _score(data, fold, protocol: str, split: str) -> None:
     for name, learner in adapters(data.data.input_shape[0]).items():
         begun = time.perf_counter()
         drawn = EpisodeSampler(train, config, seed=0, split="train")
-        training = TrainingConfig(
-            iterations=300, outer_lr=1e-4, schedule="cosine", meta_batch_size=4, device="cpu"
-        )
-        meta_train(learner, drawn, training, quiet=True)
+        meta_train(learner, drawn, TRAINING, quiet=True)
         learners[name] = learner.eval()
         seconds[name] = round(time.perf_counter() - begun, 1)
     for shot in (1, 5):

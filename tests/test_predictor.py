@@ -10,6 +10,7 @@ from torch import nn
 
 from kshot.encoders import Encoder, TextEncoder
 from kshot.estimator import FewShotClassifier
+from kshot.heads import train_adapter
 from kshot.learners.metric.prototypical import ProtoNet
 from kshot.predictor import Predictor
 from kshot.predictor_file import load_predictor, save_predictor
@@ -162,6 +163,22 @@ def test_a_file_brings_back_the_same_predictor(encoder, tmp_path: Path):
     assert (again.rejection, again.asked) == (predictor.rejection, "auto")
     added = again.add(["a violin"], ["music"])
     assert added.support.embeddings.shape[0] == len(predictor.support.embeddings) + 1
+
+
+@pytest.mark.parametrize("head", ["adapter", "logistic"])
+def test_a_file_holds_what_was_learned_from_other_classes(head, tmp_path: Path):
+    random = np.random.default_rng(1)
+    others = np.repeat(random.normal(size=(8, 12)), 4, axis=0) + 0.3 * random.normal(size=(32, 12))
+    X, y = points()
+    adapter = train_adapter(others, np.arange(32) // 4)
+    predictor = Predictor.fit(X, y, head=head, adapter=adapter)
+    save_predictor(predictor, tmp_path / "a.kshot")
+    back = load_predictor(tmp_path / "a.kshot")
+    assert back.head.chosen.name == head
+    np.testing.assert_array_equal(back.predict(X).probabilities, predictor.predict(X).probabilities)
+    more, whole = back.add(X[:2] + 5, ["new"] * 2), [*y, "new", "new"]
+    again = Predictor.fit(np.concatenate([X, X[:2] + 5]), whole, head=head, adapter=adapter)
+    np.testing.assert_array_equal(more.predict(X).probabilities, again.predict(X).probabilities)
 
 
 def test_a_file_does_not_decide_what_code_runs(encoder, tmp_path: Path):

@@ -100,6 +100,7 @@ from kshot.heads import (
     calibration_error as calibration_error,
     fit_head as fit_head,
     hold_out as hold_out,
+    train_adapter as train_adapter,
 )
 from kshot.predictor import Predictor as Predictor
 from kshot.predictor_file import load_predictor as load_predictor, save_predictor as save_predictor

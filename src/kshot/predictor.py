@@ -12,6 +12,7 @@ from jaxtyping import Bool, Float, Int
 from kshot.encoders import Encoder, encode_cached
 from kshot.heads import Familiarity, FittedHead, Rejection, fit_head, rejection_threshold
 from kshot.learner import MetaLearner
+from kshot.learners.metric.prototypical import ProtoNet
 
 __all__ = ["Predictions", "Predictor", "Support"]
 
@@ -120,6 +121,7 @@ class Predictor:
         rejection: where inputs are of no known class; None with fewer than three classes.
         asked: the head that was asked for.
         false_accept: the share of unknown inputs that may pass for known ones.
+        adapter: what was learned from other classes, if anything.
 
     Example:
         >>> X = np.array([[1.0, 0.1], [1.0, -0.1], [0.1, 1.0], [-0.1, 1.0]])
@@ -135,6 +137,7 @@ class Predictor:
     rejection: Rejection | None
     asked: str | MetaLearner
     false_accept: float
+    adapter: ProtoNet | None = None
 
     @classmethod
     def fit(
@@ -144,6 +147,7 @@ class Predictor:
         *,
         encoder: Encoder | None = None,
         head: str | MetaLearner = "auto",
+        adapter: ProtoNet | None = None,
         false_accept: float = 0.05,
         use_names: bool = False,
         classes: Sequence[Label] = (),
@@ -156,8 +160,9 @@ class Predictor:
                 embedded once, ever: embeddings are kept in kshot's cache.
             y: their n labels, of 2 classes or more.
             encoder: from `load_encoder`; None when X are embeddings.
-            head: a key of `kshot.HEADS`, "auto" to choose among them by cross-validation within
-                X, or a classification learner over embeddings.
+            head: a key of `kshot.HEADS`, "adapter", "auto" to choose among them by
+                cross-validation within X, or a classification learner over embeddings.
+            adapter: one more head, from `kshot.train_adapter` on embeddings of other classes.
             false_accept: the share of unknown inputs that may pass for known ones.
             use_names: let the name of each class, embedded as text, be one more example of it; for
                 encoders that understand text.
@@ -178,7 +183,7 @@ class Predictor:
                 "A class without an example is known by its name alone: give use_names=True, and "
                 "an encoder that understands text."
             )
-        return cls.of(encoder, support, head, false_accept)
+        return cls.of(encoder, support, head, false_accept, adapter)
 
     @classmethod
     def of(
@@ -187,6 +192,7 @@ class Predictor:
         support: Support,
         asked: str | MetaLearner,
         false_accept: float,
+        adapter: ProtoNet | None = None,
     ) -> "Predictor":
         """The predictor that learns from a support set of embeddings."""
         classes, places = support.classes_and_columns()
@@ -196,9 +202,9 @@ class Predictor:
                 f"{', '.join(map(repr, classes))}."
             )
         rows, columns, kept = map(torch.from_numpy, (support.embeddings, places, support.is_name))
-        head = fit_head(rows, columns, asked, kept=kept)
+        head = fit_head(rows, columns, asked, adapter=adapter, kept=kept)
         rejection = rejection_threshold(rows, columns, false_accept=false_accept, kept=kept)
-        return cls(encoder, support, classes, head, rejection, asked, false_accept)
+        return cls(encoder, support, classes, head, rejection, asked, false_accept, adapter)
 
     def add(
         self, X: Any, y: Sequence[Label] | np.ndarray, *, sources: Sequence[str] | None = None
@@ -214,7 +220,7 @@ class Predictor:
         support = self.support.joined(more)
         if self.support.is_name.any():
             support = support.with_names(self.encoder)
-        return self.of(self.encoder, support, self.asked, self.false_accept)
+        return self.of(self.encoder, support, self.asked, self.false_accept, self.adapter)
 
     def predict(self, X: Any, *, batch_size: int = 4096) -> Predictions:
         """Name inputs, as `fit` takes them.

@@ -14,6 +14,8 @@ from kshot.data.atomic import write_atomically
 from kshot.encoders import Encoder, load_encoder
 from kshot.evaluation.intervals import Share
 from kshot.heads import HEADS, Candidate, FittedHead, Rejection
+from kshot.heads.adapter import restore_adapter
+from kshot.heads.choice import ADAPTER
 from kshot.heads.held_out import adapted
 from kshot.predictor import Predictor, Support
 
@@ -22,12 +24,15 @@ __all__ = ["load_predictor", "save_predictor", "stored_encoder"]
 _FORMAT = 1
 """Raised when older versions of kshot could not read what is written."""
 
+_ADAPTER = "adapter."
+"""What the names of an adapter's tensors begin with."""
+
 
 def save_predictor(predictor: Predictor, path: Path) -> None:
     """Write a predictor to a file, whole or not at all.
 
-    It holds the embeddings of the examples, their labels and sources, and what was chosen; of the
-    encoder it holds the name and the fingerprint, not the weights.
+    It holds the embeddings of the examples, their labels and sources, what was chosen, and the
+    adapter's weights; of the encoder it holds the name and the fingerprint, not the weights.
 
     Raises:
         ValueError: for a head of one's own, which has no name to find it again by.
@@ -53,6 +58,9 @@ def save_predictor(predictor: Predictor, path: Path) -> None:
         "rejection": None if predictor.rejection is None else predictor.rejection._asdict(),
     }
     tensors = {"embeddings": np.ascontiguousarray(support.embeddings), "is_name": support.is_name}
+    if predictor.adapter is not None:
+        weights = predictor.adapter.state_dict()
+        tensors |= {_ADAPTER + name: value.cpu().numpy() for name, value in weights.items()}
     content = save(tensors, {"kshot": json.dumps(described, ensure_ascii=False)})
     write_atomically(path, content)
 
@@ -82,7 +90,16 @@ def load_predictor(
     candidates = tuple(_candidate(values) for values in described["candidates"])
     chosen = next(each for each in candidates if each.name == described["chosen"])
     classes, columns = support.classes_and_columns()
-    learner = HEADS[chosen.name]().eval()
+    weights = {
+        name.removeprefix(_ADAPTER): torch.from_numpy(value)
+        for name, value in tensors.items()
+        if name.startswith(_ADAPTER)
+    }
+    adapter = restore_adapter(weights) if weights else None
+    if chosen.name == ADAPTER and adapter is not None:
+        learner = adapter
+    else:
+        learner = HEADS[chosen.name]().eval()
     state = adapted(learner, *map(torch.from_numpy, (support.embeddings, columns)))
     head = FittedHead(learner, state, chosen, candidates, described["reason"])
     rejection = described["rejection"]
@@ -94,6 +111,7 @@ def load_predictor(
         rejection=None if rejection is None else Rejection(**rejection),
         asked=described["asked"],
         false_accept=described["false_accept"],
+        adapter=adapter,
     )
 
 

@@ -377,6 +377,26 @@ def test_the_same_picture_in_two_classes_is_told(folder, fit):
     ]
 
 
+def test_other_classes_teach_an_adapter(folder, fit, tmp_path, capsys):
+    random = np.random.default_rng(7)
+    for k in range(6):
+        red, green, blue = random.integers(0, 255, 3).tolist()
+        for number in range(3):
+            color = (red, green, blue)
+            draw(tmp_path / "others" / f"other {k}" / f"{number}.png", color, 100 * k + number)
+    told = fit("--others", str(tmp_path / "others"))
+    assert told["head"] == "centroid"  # as asked: the adapter is kept for later all the same
+    told = fit("--others", str(tmp_path / "others"), "--head", "adapter", "--force")
+    assert told["head"] == "adapter" and load_predictor(
+        tmp_path / "mine.kshot", without_encoder=True
+    )
+    assert main(["predict", str(tmp_path / "mine.kshot"), str(folder / "sky"), *PICTURES]) == 0
+    capsys.readouterr()
+    arguments = ["fit", str(folder), "--out", str(tmp_path / "b.kshot"), *PICTURES]
+    assert main([*arguments, "--others", str(folder)]) == 1
+    assert "Others are other classes" in capsys.readouterr().err
+
+
 def test_copies_within_a_class_are_counted_and_learned_once(folder, fit):
     for name in ("a.png", "b.png"):
         shutil.copy(folder / "sun" / "0.png", folder / "sun" / name)

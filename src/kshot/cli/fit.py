@@ -1,6 +1,7 @@
 """`kshot fit`: learn to name pictures or sentences from a few examples of each class."""
 
 import json
+import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
@@ -17,6 +18,9 @@ from kshot.cli.own_examples import (
     tell,
 )
 from kshot.data.layout import first_few
+from kshot.encoders import Encoder
+from kshot.heads import train_adapter
+from kshot.learners.metric.prototypical import ProtoNet
 from kshot.predictor import Predictor, Support
 from kshot.predictor_file import save_predictor
 
@@ -45,8 +49,10 @@ class Fit:
             hf:MODEL or python:MODULE:FUNCTION. By default timm:tf_efficientnet_lite0.in1k for
             pictures, hf:sentence-transformers/all-MiniLM-L6-v2 for sentences; weights are
             downloaded once.
-        head: What learns from the embeddings: centroid, cosine, ridge, logistic, or "auto", which
-            tries all and chooses by examples held out.
+        head: What learns from the embeddings: centroid, cosine, ridge, logistic, adapter, or
+            "auto", which tries all and chooses by examples held out.
+        others: Other labelled classes, as SOURCE holds them: an adapter first learns from these how
+            classes differ, and is one more head. Worth it with many classes and few examples.
         text: Column of the sentences in a table, by default "text".
         label: Column of their classes, by default "label".
         false_accept: Share of inputs of no known class that may pass for known ones.
@@ -59,6 +65,7 @@ class Fit:
     force: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     encoder: str | None = None
     head: str = "auto"
+    others: Path | None = None
     text: str | None = None
     label: str | None = None
     false_accept: float = 0.05
@@ -82,10 +89,11 @@ def main(arguments: list[str]) -> int:
             f"be read ({first_few(classes) or 'none'}), and there must be two or more. Add a "
             "class, or mend what is noted above."
         )
+    adapter = None if flags.others is None else _adapter(flags, encoder, set(classes))
     support = Support.of(rows, examples.labels, examples.sources)
     if flags.names:
         support = support.with_names(encoder)
-    predictor = Predictor.of(encoder, support, flags.head, flags.false_accept)
+    predictor = Predictor.of(encoder, support, flags.head, flags.false_accept, adapter)
     save_predictor(predictor, flags.out)
     if flags.json:
         described = {
@@ -101,3 +109,16 @@ def main(arguments: list[str]) -> int:
     own = f" --encoder {encoder.spec}" if (encoder.spec or "").startswith("python:") else ""
     print(f"\nWritten to {flags.out}. Next: kshot predict {flags.out} {what}{own}")
     return 0
+
+
+def _adapter(flags: Fit, encoder: Encoder, known: set[str]) -> ProtoNet:
+    """What is learned from the other classes; those to be told apart are not among them."""
+    assert flags.others is not None
+    others, rows = embed_examples(encoder, read_source(flags.others, flags.text, flags.label))
+    tell(others.notes)
+    if shared := known & set(others.labels):
+        raise ValueError(
+            f"{flags.others} has examples of {first_few(sorted(shared))}, as {flags.source} has. "
+            "Others are other classes: what is learned from a class cannot be judged on it."
+        )
+    return train_adapter(rows, others.labels, quiet=not sys.stderr.isatty())

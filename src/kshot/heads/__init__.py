@@ -1,5 +1,6 @@
 """Heads on embeddings: chosen, judged and calibrated by the few examples at hand alone."""
 
+from kshot.heads.adapter import train_adapter
 from kshot.heads.choice import HEADS, Candidate, FittedHead, fit_head
 from kshot.heads.held_out import HeldOut, accuracy_estimate, hold_out
 from kshot.heads.novelty import Familiarity, Rejection, rejection_threshold
@@ -18,4 +19,5 @@ __all__ = [
     "fit_temperature",
     "hold_out",
     "rejection_threshold",
+    "train_adapter",
 ]

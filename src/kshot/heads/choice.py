@@ -26,8 +26,11 @@ HEADS: dict[str, Callable[[], MetaLearner]] = {
 }
 """Learners over embeddings that need no training, by the name of the head."""
 
+ADAPTER = "adapter"
+"""The head that is there where other classes were learned from."""
+
 DEFAULT = "logistic"
-"""What "auto" takes where the examples cannot choose (docs/heads.md)."""
+"""What "auto" takes where the examples cannot choose, without an adapter (docs/heads.md)."""
 
 LEAST_TO_CHOOSE = 10
 """Held-out examples without which differences between heads are noise."""
@@ -38,7 +41,7 @@ class Candidate:
     """A head that was tried, and what cross-validation says of it.
 
     Attributes:
-        name: its key in `HEADS`, or its class.
+        name: its key in `HEADS`, "adapter", or its class.
         accuracy: estimated on new examples; None when no class has two examples.
         log_loss: mean, of held-out examples, with calibrated probabilities; None likewise.
         temperature: what its logits are divided by for calibrated probabilities.
@@ -80,6 +83,7 @@ def fit_head(
     columns: Int[Tensor, " n"],
     head: str | MetaLearner = "auto",
     *,
+    adapter: MetaLearner | None = None,
     kept: Bool[Tensor, " n"] | None = None,
     seed: int = 0,
 ) -> FittedHead:
@@ -87,31 +91,26 @@ def fit_head(
 
     "auto" tries every head by repeated cross-validation within the support set alone. It takes
     logistic regression unless another head's held-out log-loss is lower by more than two standard
-    errors of their difference: with few examples most differences are chance.
+    errors of their difference: with few examples most differences are chance. With too few
+    examples to hold any out, it takes the adapter if there is one.
 
     Args:
         embeddings: of the support set.
         columns: (n,) the class of each, 0 .. way - 1.
-        head: a key of `HEADS`, "auto", or a classification learner over embeddings.
+        head: a key of `HEADS`, "adapter", "auto", or a classification learner over embeddings.
+        adapter: from `train_adapter`, one more head.
         kept: (n,) examples that cross-validation never holds out: not what is to be predicted,
             such as the names of classes.
         seed: of the cross-validation.
 
     Raises:
-        ValueError: for an unknown name, naming the nearest known one.
+        ValueError: for an unknown name, naming the nearest known one; for "adapter" without one.
     """
-    if isinstance(head, str) and head not in (*HEADS, "auto"):
-        known = ("auto", *HEADS)
-        raise ValueError(
-            f"Unknown head {head!r}; there are {', '.join(known)}.{nearest(head, known)}"
-        )
-    if not isinstance(head, str):
-        learners = {type(head).__name__: head}
-    else:
-        learners = {name: HEADS[name]() for name in (HEADS if head == "auto" else (head,))}
-    inputs = in_span(embeddings) if isinstance(head, str) else embeddings
+    learners = _learners(head, adapter)
+    spanned = in_span(embeddings)
     tried: dict[str, tuple[Candidate, HeldOut]] = {}
     for name, learner in learners.items():
+        inputs = spanned if name in HEADS else embeddings
         tried[name] = _try(name, learner.eval(), inputs, columns, kept, seed)
     if head == "auto":
         name, reason = _choose({name: held_out for name, (_, held_out) in tried.items()})
@@ -121,6 +120,24 @@ def fit_head(
     state = adapted(learner, embeddings, columns)
     candidates = tuple(candidate for candidate, _ in tried.values())
     return FittedHead(learner, state, tried[name][0], candidates, reason)
+
+
+def _learners(head: str | MetaLearner, adapter: MetaLearner | None) -> dict[str, MetaLearner]:
+    """What to try, by name."""
+    if not isinstance(head, str):
+        return {type(head).__name__: head}
+    if head == ADAPTER and adapter is None:
+        raise ValueError(
+            "The head 'adapter' learns from other labelled classes first, and there are none: "
+            "give adapter=train_adapter(...), or --others to kshot fit."
+        )
+    makers = HEADS if adapter is None else {**HEADS, ADAPTER: lambda: adapter}
+    if head not in (*makers, "auto"):
+        known = ("auto", *makers)
+        raise ValueError(
+            f"Unknown head {head!r}; there are {', '.join(known)}.{nearest(head, known)}"
+        )
+    return {name: makers[name]() for name in (makers if head == "auto" else (head,))}
 
 
 def in_span(embeddings: Float[Tensor, "n dim"]) -> Float[Tensor, "n small"]:
@@ -152,8 +169,9 @@ def _choose(tried: dict[str, HeldOut]) -> tuple[str, str]:
     """The name of the head to take, and why."""
     number = int(tried[DEFAULT].judged.sum())
     if number < LEAST_TO_CHOOSE:
-        return DEFAULT, (
-            f"{number} of the examples can be held out, too few to choose by: {DEFAULT} is the "
+        usual = ADAPTER if ADAPTER in tried else DEFAULT
+        return usual, (
+            f"{number} of the examples can be held out, too few to choose by: {usual} is the "
             "usual choice"
         )
     best, worth = DEFAULT, 0.0

@@ -244,12 +244,13 @@ class LogisticHead(LinearHeadLearner):
             gradient = self.inverse_strength * (x.T @ (probabilities / sums - y)) + penalized
             return loss + 0.5 * np.square(penalized).sum(), gradient.ravel()
 
+        tolerance = 1e-4 * self.inverse_strength * len(x)  # scikit-learn's, on a mean
         found = minimize(
             loss_and_gradient,
             np.zeros(shape).ravel(),
             jac=True,
             method="L-BFGS-B",
-            options={"maxiter": 300, "gtol": 1e-4 * self.inverse_strength * len(x), "ftol": 0.0},
+            options={"maxiter": 300, "maxcor": 5, "gtol": tolerance, "ftol": 0.0},
         )
         solution = torch.from_numpy(found.x.reshape(shape))
         weight[:, present] = solution[:-1] if basis is None else basis @ solution[:-1]
