@@ -165,8 +165,8 @@ def test_a_file_brings_back_the_same_predictor(encoder, tmp_path: Path):
     assert added.support.embeddings.shape[0] == len(predictor.support.embeddings) + 1
 
 
-@pytest.mark.parametrize("head", ["adapter", "logistic"])
-def test_a_file_holds_what_was_learned_from_other_classes(head, tmp_path: Path):
+@pytest.mark.parametrize(("head", "chosen"), [("adapter", "adapter"), ("auto", "logistic")])
+def test_a_file_holds_what_was_learned_from_other_classes(head, chosen, tmp_path: Path):
     random = np.random.default_rng(1)
     others = np.repeat(random.normal(size=(8, 12)), 4, axis=0) + 0.3 * random.normal(size=(32, 12))
     X, y = points()
@@ -174,7 +174,7 @@ def test_a_file_holds_what_was_learned_from_other_classes(head, tmp_path: Path):
     predictor = Predictor.fit(X, y, head=head, adapter=adapter)
     save_predictor(predictor, tmp_path / "a.kshot")
     back = load_predictor(tmp_path / "a.kshot")
-    assert back.head.chosen.name == head
+    assert back.head.chosen.name == chosen
     np.testing.assert_array_equal(back.predict(X).probabilities, predictor.predict(X).probabilities)
     more, whole = back.add(X[:2] + 5, ["new"] * 2), [*y, "new", "new"]
     again = Predictor.fit(np.concatenate([X, X[:2] + 5]), whole, head=head, adapter=adapter)

@@ -188,6 +188,18 @@ def test_predict_names_pictures_and_says_what_it_does_not_know(fitted, folder, t
     assert ", or none of these  " in second and second.endswith(queries[2])
 
 
+def test_a_folder_stands_for_the_pictures_in_it(fitted, folder, tmp_path, capsys):
+    (folder / "sky" / "notes.txt").write_text("not a picture")
+    arguments = ["predict", str(fitted), *PICTURES, "--json"]
+    assert main([*arguments, str(folder / "sky"), str(folder / "sun" / "0.png")]) == 0
+    answers = json.loads(capsys.readouterr().out)
+    named = [(Path(answer["picture"]).name, answer["classes"][0]["class"]) for answer in answers]
+    assert named == [*((f"{number}.png", "sky") for number in range(5)), ("0.png", "sun")]
+    (tmp_path / "empty").mkdir()
+    assert main([*arguments, str(tmp_path / "empty")]) == 1
+    assert "has no pictures" in capsys.readouterr().err
+
+
 def test_a_file_does_not_decide_what_code_runs(fitted, folder, capsys):
     picture = str(folder / "rose" / "0.png")
     for arguments in (["predict", str(fitted), picture], ["add", str(fitted), str(folder)]):
@@ -384,12 +396,8 @@ def test_other_classes_teach_an_adapter(folder, fit, tmp_path, capsys):
         for number in range(3):
             color = (red, green, blue)
             draw(tmp_path / "others" / f"other {k}" / f"{number}.png", color, 100 * k + number)
-    told = fit("--others", str(tmp_path / "others"))
-    assert told["head"] == "centroid"  # as asked: the adapter is kept for later all the same
-    told = fit("--others", str(tmp_path / "others"), "--head", "adapter", "--force")
-    assert told["head"] == "adapter" and load_predictor(
-        tmp_path / "mine.kshot", without_encoder=True
-    )
+    told = fit("--others", str(tmp_path / "others"), "--head", "adapter")
+    assert told["head"] == "adapter"
     assert main(["predict", str(tmp_path / "mine.kshot"), str(folder / "sky"), *PICTURES]) == 0
     capsys.readouterr()
     arguments = ["fit", str(folder), "--out", str(tmp_path / "b.kshot"), *PICTURES]

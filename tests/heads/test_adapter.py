@@ -72,3 +72,9 @@ def test_asking_for_it_needs_one():
     rows, columns = (torch.from_numpy(part) for part in classes(3, 3, 0))
     with pytest.raises(ValueError, match="other labelled classes first"):
         fit_head(rows, columns, "adapter")
+
+
+def test_a_head_that_would_not_use_it_is_refused(adapter):
+    rows, columns = (torch.from_numpy(part) for part in classes(3, 3, 0))
+    with pytest.raises(ValueError, match="'ridge' does not use the adapter"):
+        fit_head(rows, columns, "ridge", adapter=adapter)

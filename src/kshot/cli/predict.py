@@ -12,6 +12,7 @@ import tyro
 
 from kshot.cli.own_examples import EncoderFlags, load_with_encoder
 from kshot.cli.tables import print_table
+from kshot.data.layout import PICTURE_SUFFIXES
 from kshot.data.pictures import prepare_picture
 from kshot.data.sources.image_folder import read_support
 from kshot.encoders import encode_cached
@@ -32,7 +33,8 @@ class Predict:
 
     Attributes:
         source: File that `kshot fit` made, or folder of a trained run.
-        inputs: Pictures (their files) or sentences to name, with a file of `kshot fit`.
+        inputs: Pictures (their files, or folders of them) or sentences to name, with a file of
+            `kshot fit`.
         stdin: Read inputs from standard input, one a line, and answer each line at once.
         encoder: The encoder that the file was made with; only needed where the file may not say
             (python:MODULE:FUNCTION).
@@ -77,7 +79,8 @@ def _with_predictor(flags: Predict) -> int:
     predictor = load_with_encoder(flags.source, flags.encoder, flags.place)
     if flags.stdin:
         return _answer_lines(predictor, flags)
-    answers = list(_answers(predictor, flags.inputs, flags.top, cached=True))
+    inputs = flags.inputs if _key(predictor) == "sentence" else _pictures_in(flags.inputs)
+    answers = list(_answers(predictor, inputs, flags.top, cached=True))
     failed = [answer for answer in answers if "error" in answer]
     if flags.json:
         print(json.dumps(answers, indent=2, ensure_ascii=False))
@@ -89,6 +92,22 @@ def _with_predictor(flags: Predict) -> int:
     for answer in failed:
         print(f"kshot predict: {answer['error']}", file=sys.stderr)
     return 1 if failed else 0
+
+
+def _pictures_in(inputs: Sequence[str]) -> list[str]:
+    """The pictures themselves, in place of the folders they are in, at any depth."""
+    found: list[str] = []
+    for item in inputs:
+        if not Path(item).is_dir():
+            found.append(item)
+            continue
+        inside = [path for path in Path(item).rglob("*") if path.suffix.lower() in PICTURE_SUFFIXES]
+        if not inside:
+            raise ValueError(
+                f"The folder {item} has no pictures ({', '.join(PICTURE_SUFFIXES)}) inside."
+            )
+        found += map(str, sorted(inside))
+    return found
 
 
 def _answer_lines(predictor: Predictor, flags: Predict) -> int:

@@ -104,7 +104,8 @@ def fit_head(
         seed: of the cross-validation.
 
     Raises:
-        ValueError: for an unknown name, naming the nearest known one; for "adapter" without one.
+        ValueError: for an unknown name, naming the nearest known one; for "adapter" without
+            one, and for one beside a head that does not use it.
     """
     learners = _learners(head, adapter)
     spanned = in_span(embeddings)
@@ -124,14 +125,22 @@ def fit_head(
 
 def _learners(head: str | MetaLearner, adapter: MetaLearner | None) -> dict[str, MetaLearner]:
     """What to try, by name."""
+    if adapter is not None and head not in (ADAPTER, "auto"):
+        raise ValueError(
+            f"The head {head!r} does not use the adapter: leave it (--others) out, or ask for "
+            "'adapter' or 'auto'."
+        )
     if not isinstance(head, str):
         return {type(head).__name__: head}
-    if head == ADAPTER and adapter is None:
+    if adapter is not None:
+        makers = {**HEADS, ADAPTER: lambda: adapter}
+    elif head == ADAPTER:
         raise ValueError(
             "The head 'adapter' learns from other labelled classes first, and there are none: "
             "give adapter=train_adapter(...), or --others to kshot fit."
         )
-    makers = HEADS if adapter is None else {**HEADS, ADAPTER: lambda: adapter}
+    else:
+        makers = HEADS
     if head not in (*makers, "auto"):
         known = ("auto", *makers)
         raise ValueError(
