@@ -18,6 +18,7 @@ from kshot.learners.baselines.linear_heads import LogisticHead, RidgeHead
 from kshot.learners.baselines.nearest_centroid import NearestCentroid
 from kshot.learners.baselines.nearest_neighbor import NearestNeighbor
 from kshot.learners.baselines.simple_shot import SimpleShot
+from kshot.learners.memory.snail import SNAIL
 from kshot.learners.metric.embedding_losses import MetricEmbedding
 from kshot.learners.metric.gaussian import GaussianProtoNet
 from kshot.learners.metric.matching import MatchingNet
@@ -269,6 +270,13 @@ LEARNERS: dict[str, LearnerRow] = {
         "metric",
         "a network that scores each query beside each class",
         "Learning to Compare: Relation Network for Few-Shot Learning, CVPR 2018",
+    ),
+    "snail": LearnerRow(
+        SNAIL,
+        _encoder_and_way,
+        "memory",
+        "attention and causal convolutions over the support set, then the query",
+        "A Simple Neural Attentive Meta-Learner, ICLR 2018",
     ),
     "maml": LearnerRow(
         MAML,

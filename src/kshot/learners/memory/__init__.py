@@ -1,0 +1,5 @@
+"""Memory learners: a network reads the support set."""
+
+from kshot.learners.memory.snail import SNAIL
+
+__all__ = ["SNAIL"]
