@@ -18,6 +18,7 @@ from kshot.learners.baselines.linear_heads import LogisticHead, RidgeHead
 from kshot.learners.baselines.nearest_centroid import NearestCentroid
 from kshot.learners.baselines.nearest_neighbor import NearestNeighbor
 from kshot.learners.baselines.simple_shot import SimpleShot
+from kshot.learners.memory.meta_networks import MetaNet
 from kshot.learners.memory.snail import SNAIL
 from kshot.learners.metric.embedding_losses import MetricEmbedding
 from kshot.learners.metric.gaussian import GaussianProtoNet
@@ -277,6 +278,14 @@ LEARNERS: dict[str, LearnerRow] = {
         "memory",
         "attention and causal convolutions over the support set, then the query",
         "A Simple Neural Attentive Meta-Learner, ICLR 2018",
+    ),
+    "metanet": LearnerRow(
+        MetaNet,
+        _encoder_and_way,
+        "memory",
+        "gradients of support examples, made weights and kept in a memory",
+        "Meta Networks, ICML 2017",
+        meta_gradient="first_order",
     ),
     "maml": LearnerRow(
         MAML,

@@ -101,7 +101,11 @@ class SNAIL(EmbeddingLearner[ReadSequence]):
         channels = embedding_dim(encoder) + max_way
         num_dense = math.ceil(math.log2(max_way * max_shot + 1))
         self.blocks = nn.ModuleList()
-        for key_size, dense in ((filters // 2, num_dense), (2 * filters, num_dense), (4 * filters, 0)):
+        for key_size, dense in (
+            (filters // 2, num_dense),
+            (2 * filters, num_dense),
+            (4 * filters, 0),
+        ):
             self.blocks.append(Attention(channels, key_size, key_size // 2))
             channels += key_size // 2
             for i in range(1, dense + 1):
@@ -146,7 +150,16 @@ class SNAIL(EmbeddingLearner[ReadSequence]):
         inputs: Inputs,
         targets: Float[Tensor, "tasks n way"],
     ) -> EmbeddingState:
-        """The state after further examples, at the cost of these alone."""
+        """The state after further examples, at the cost of these alone.
+
+        Raises:
+            ValueError: when one has no label.
+        """
+        if not bool((targets.sum(-1) > 0).all()):
+            raise ValueError(
+                "Each observed example needs a label, and a target row is zero. Leave examples "
+                "without a label to `predict`."
+            )
         embeddings = embed_query(
             self.encoder, self.batch_norm, inputs, None, state.support_inputs, state.support_mask
         )
@@ -163,7 +176,7 @@ class SNAIL(EmbeddingLearner[ReadSequence]):
         embeddings: Float[Tensor, "tasks m dim"],
         targets: Float[Tensor, "tasks m way"],
     ) -> tuple[Float[Tensor, "tasks m channels"], tuple[Rows, ...]]:
-        """All features of some steps that each follow the sequence, and what blocks keep of them."""
+        """Features of steps that each follow the sequence, and what the blocks keep of them."""
         real = read.targets.sum(-1) > 0
         x, kept = self._steps(embeddings, targets), []
         for block, earlier in zip(self.blocks, read.blocks, strict=True):
