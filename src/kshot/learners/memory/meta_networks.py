@@ -110,7 +110,7 @@ class MetaNet(EmbeddingLearner[FastWeightMemory]):
         self.classifier = nn.Linear(dim, max_way, bias=False).requires_grad_(False)
         self.hidden = nn.Linear(dim, dim, bias=False)
         self.output = nn.Linear(dim, max_way, bias=False)
-        self.task_reader = nn.LSTM(2, units, batch_first=True)
+        self.task_reader = nn.LSTMCell(2, units)
         self.task_weight = nn.Linear(units, 1)
         self.example_weight = nn.Sequential(
             nn.Linear(2, units), nn.ReLU(), nn.Linear(units, units), nn.ReLU(), nn.Linear(units, 1)
@@ -209,13 +209,14 @@ class MetaNet(EmbeddingLearner[FastWeightMemory]):
         self, gradients: Float[Tensor, "tasks t dim dim"], counted: Bool[Tensor, "tasks t"]
     ) -> Float[Tensor, "tasks dim dim"]:
         """The fast weights that the LSTM gives after the last gradient that counts."""
-        tasks, t, *shape = gradients.shape
-        sequences = preprocessed(gradients).flatten(2, 3).transpose(1, 2)  # (tasks, weights, t, 2)
-        outputs, _ = self.task_reader(sequences.flatten(0, 1))
-        last = counted.sum(1).clamp_min(1) - 1
-        outputs = outputs.view(tasks, -1, t, outputs.shape[-1])
-        read = outputs.take_along_dim(last[:, None, None, None], 2).squeeze(2)
-        return self.task_weight(read).view(tasks, *shape)
+        tasks, _, *shape = gradients.shape
+        weights = math.prod(shape)
+        hidden = cell = gradients.new_zeros(tasks * weights, self.task_reader.hidden_size)
+        for gradient, real in zip(gradients.unbind(1), counted.unbind(1), strict=True):
+            read = self.task_reader(preprocessed(gradient).view(-1, 2), (hidden, cell))
+            real = real.repeat_interleave(weights).unsqueeze(1)
+            hidden, cell = torch.where(real, read[0], hidden), torch.where(real, read[1], cell)
+        return self.task_weight(hidden).view(tasks, *shape)
 
 
 class _Twice(nn.Module):
