@@ -84,7 +84,7 @@ def logits_of_one_task(
         for value in sequence:
             state = learner.task_reader(value, state)
         assert state is not None
-        return learner.task_weight(state[0])
+        return learner.task_weight(state[0]) / 6**0.5
 
     fast = for_each_weight(read, *gradients)
     keys = [w @ x + fast @ x for x in u_body(inputs)]
@@ -94,12 +94,13 @@ def logits_of_one_task(
     for x, label in zip(b_body(inputs), labels, strict=True):
         loss = cross_entropy(w_output @ F.relu(w_hidden @ x), label)
         grads = slope(loss, w_hidden, w_output)
-        memory.append([for_each_weight(learner.example_weight, grad) for grad in grads])
+        memory.append([for_each_weight(learner.example_weight, grad) / 6**0.5 for grad in grads])
 
     logits = []
     for of_u, of_b in zip(u_body(queries), b_body(queries), strict=True):
         key = w @ of_u + fast @ of_u
-        attention = torch.stack([F.cosine_similarity(key, k, dim=0) for k in keys]).softmax(0)
+        cosines = torch.stack([F.cosine_similarity(key, k, dim=0) for k in keys])
+        attention = (learner.scale * cosines).softmax(0)
         hidden, output = (
             sum(a * weights for a, weights in zip(attention, each, strict=True))
             for each in zip(*memory, strict=True)
@@ -208,6 +209,8 @@ def test_a_smaller_way_takes_the_first_outputs_and_a_larger_one_is_refused(
     four = vectors.support._replace(targets=F.pad(vectors.support.targets, (0, 1)))
     with pytest.raises(ValueError, match="max_way=4"):
         learner.adapt(four)
+    with pytest.raises(ValueError, match="at least 1, not 0"):
+        learner_on(encoder, num_gradients=0)
 
 
 def test_it_computes_under_autocast(encoder: MLP, vectors: Episodes, one_shot: Episodes):

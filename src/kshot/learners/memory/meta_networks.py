@@ -53,7 +53,7 @@ class MetaNet(EmbeddingLearner[FastWeightMemory]):
     support example i becomes W*_i by a small network. Both compute each coordinate by itself, with
     the same weights. A query x is answered by b with the fast weights (equations 8, 9)
 
-        sum over i of a_i W*_i,   a = softmax over i of cos(u(x), u(x_i)).
+        sum over i of a_i W*_i,   a = softmax over i of scale * cos(u(x), u(x_i)).
 
     u's loss is a cross-entropy if no class has more than one example, else it is contrastive.
 
@@ -65,6 +65,7 @@ class MetaNet(EmbeddingLearner[FastWeightMemory]):
         max_way: outputs of b; it serves any way up to that.
         num_gradients: T; the first examples of the support set are taken, whose order is random.
         units: width of both networks that give fast weights.
+        scale: of the cosine, at the start; the paper has 1, and does not learn it.
         margin: of the contrastive loss.
         first_order: treat the gradients of the support losses as constants.
         batch_norm: where BatchNorm statistics come from.
@@ -74,11 +75,13 @@ class MetaNet(EmbeddingLearner[FastWeightMemory]):
         ValueError: when an episode has more classes than b has outputs.
 
     Note:
-        What the paper leaves open is as in its authors' code: u(x) is the layer beneath u's
-        classifier, which stays as drawn, since nothing but constant gradients comes from it;
-        gradients are constants. Otherwise than there, on Omniglot, the convolutions have no fast
-        weights, and have BatchNorm. That code knows no contrastive loss: here each example is
-        paired with the next of its class or, every second time, with the next of another.
+        As in the authors' code, where the paper leaves it open: gradients are constants; u(x) is
+        the layer beneath u's classifier, which stays as drawn, since nothing but such gradients
+        comes from it. Unlike there: convolutions have no fast weights (on Omniglot they have, and
+        no BatchNorm); several examples a class have the paper's contrastive loss, each paired with
+        the next of its class and every second one with the next of another; and for steadier
+        training the cosine has a learned scale, and fast weights are divided by the square root of
+        dim, so that they begin as small as slow ones.
 
     Example:
         >>> from kshot.backbones.mlp import MLP
@@ -99,12 +102,15 @@ class MetaNet(EmbeddingLearner[FastWeightMemory]):
         *,
         num_gradients: int = 5,
         units: int = 20,
+        scale: float = 10.0,
         margin: float = 1.0,
         first_order: bool = True,
         batch_norm: BatchNormPolicy = "running",
         loss: Loss = cross_entropy,
     ) -> None:
         super().__init__(_Twice(encoder), batch_norm=batch_norm, loss=loss)
+        if num_gradients < 1:
+            raise ValueError(f"num_gradients must be at least 1, not {num_gradients}.")
         dim = embedding_dim(encoder)
         self.representation = nn.Linear(dim, dim, bias=False)
         self.classifier = nn.Linear(dim, max_way, bias=False).requires_grad_(False)
@@ -115,6 +121,7 @@ class MetaNet(EmbeddingLearner[FastWeightMemory]):
         self.example_weight = nn.Sequential(
             nn.Linear(2, units), nn.ReLU(), nn.Linear(units, units), nn.ReLU(), nn.Linear(units, 1)
         )
+        self.scale = nn.Parameter(torch.tensor(float(scale)))
         self.num_gradients = num_gradients
         self.margin = margin
         self.first_order = first_order
@@ -142,7 +149,7 @@ class MetaNet(EmbeddingLearner[FastWeightMemory]):
         counted = targets.sum(-1) > 0
         fast = self._task_weights(task_gradients, counted[:, : self.num_gradients])
         hidden, output = (
-            self.example_weight(preprocessed(gradient)).squeeze(-1)
+            _fast_weights(self.example_weight(preprocessed(gradient)))
             for gradient in example_gradients
         )
         return FastWeightMemory(fast, self._represent(of_u, fast), hidden, output, counted)
@@ -155,7 +162,9 @@ class MetaNet(EmbeddingLearner[FastWeightMemory]):
     ) -> Float[Tensor, "tasks m way"]:
         """Logits of the base learner with the fast weights of each query."""
         of_u, x = embeddings.chunk(2, -1)
-        similarities = cosines(self._represent(of_u, summary.representation), summary.keys)
+        similarities = self.scale * cosines(
+            self._represent(of_u, summary.representation), summary.keys
+        )
         absent = ~summary.counted.unsqueeze(1)
         attention = similarities.masked_fill(absent, torch.finfo(similarities.dtype).min).softmax(
             -1
@@ -209,14 +218,13 @@ class MetaNet(EmbeddingLearner[FastWeightMemory]):
         self, gradients: Float[Tensor, "tasks t dim dim"], counted: Bool[Tensor, "tasks t"]
     ) -> Float[Tensor, "tasks dim dim"]:
         """The fast weights that the LSTM gives after the last gradient that counts."""
-        tasks, _, *shape = gradients.shape
-        weights = math.prod(shape)
-        hidden = cell = gradients.new_zeros(tasks * weights, self.task_reader.hidden_size)
+        tasks, _, dim, _ = gradients.shape
+        hidden = cell = gradients.new_zeros(tasks * dim * dim, self.task_reader.hidden_size)
         for gradient, real in zip(gradients.unbind(1), counted.unbind(1), strict=True):
             read = self.task_reader(preprocessed(gradient).view(-1, 2), (hidden, cell))
-            real = real.repeat_interleave(weights).unsqueeze(1)
+            real = real.repeat_interleave(dim * dim).unsqueeze(1)
             hidden, cell = torch.where(real, read[0], hidden), torch.where(real, read[1], cell)
-        return self.task_weight(hidden).view(tasks, *shape)
+        return _fast_weights(self.task_weight(hidden).view(tasks, dim, dim, 1))
 
 
 class _Twice(nn.Module):
@@ -281,6 +289,11 @@ def _gradients(
     gradient: Callable[..., Any] = torch.func.grad(loss, tuple(range(len(weights))))
     dims = (None,) * len(weights) + (0,) * len(examples)
     return torch.func.vmap(torch.func.vmap(gradient, dims), dims)(*weights, *examples)
+
+
+def _fast_weights(outputs: Float[Tensor, "*layer dim 1"]) -> Float[Tensor, "*layer dim"]:
+    """What a network says of each weight, as small as weights of layers with `dim` inputs begin."""
+    return outputs.squeeze(-1) / outputs.shape[-2] ** 0.5
 
 
 def _loss_of_one(loss: Loss, logits: Tensor, target: Tensor, present: Tensor) -> Tensor:
