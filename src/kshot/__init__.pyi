@@ -57,6 +57,8 @@ from kshot.learners.baselines.nearest_centroid import NearestCentroid as Nearest
 from kshot.learners.baselines.nearest_neighbor import NearestNeighbor as NearestNeighbor
 from kshot.learners.baselines.simple_shot import SimpleShot as SimpleShot
 from kshot.learners.embedding_learner import EmbeddingLearner as EmbeddingLearner
+from kshot.learners.memory.meta_networks import MetaNet as MetaNet
+from kshot.learners.memory.snail import SNAIL as SNAIL
 from kshot.learners.metric.embedding_losses import MetricEmbedding as MetricEmbedding
 from kshot.learners.metric.gaussian import GaussianProtoNet as GaussianProtoNet
 from kshot.learners.metric.matching import MatchingNet as MatchingNet

@@ -39,6 +39,8 @@ STEPS: dict[str, dict[str, Any]] = {
     "siamese": {"features": 3},
     "matching_fce": {"num_reads": 2},
     "relation": {"hidden": 3},
+    "snail": {"filters": 4, "max_shot": 2},
+    "metanet": {"units": 3, "num_gradients": 3},
     "reptile": {"num_inner_steps": 2, "num_test_steps": 3, "inner_lr": 0.05},
 }
 MAX_WAY = 4
@@ -74,9 +76,11 @@ def make_learner() -> Callable[..., MetaLearner]:
                 Choice(backbone, NARROW.get(backbone, {})),
                 shape,
             ).double()
-            for buffer in learner.buffers():  # running averages as if trained
+            for buffer_name, buffer in learner.named_buffers():  # running averages as if trained
                 if buffer.is_floating_point():
-                    buffer.copy_(torch.rand_like(buffer) + 0.5)
+                    # Means around 0, or no example would get past the ReLUs of a narrow network.
+                    low = -0.5 if buffer_name.endswith("running_mean") else 0.5
+                    buffer.copy_(torch.rand_like(buffer) + low)
         return learner
 
     return make

@@ -21,6 +21,7 @@ REFUSED = {(name, None) for name in (*PRE_TRAINED, *EMBEDDED, "relation")}
 REFUSED_MASKED = {
     *((name, None) for name in ("contrastive", "protonet", "anil", "r2d2", "siamese")),
     *((name, None) for name in ("matching", "matching_fce", "gaussian_protonet")),
+    *((name, None) for name in ("snail", "metanet")),
     ("semi_supervised_protonet", None),
     ("protonet", "running"),
 }

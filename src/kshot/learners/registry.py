@@ -8,6 +8,7 @@ from kshot.backbones.registry import build_backbone
 from kshot.config import Choice
 from kshot.learner import MetaLearner
 from kshot.learners.baselines import rows as baselines
+from kshot.learners.memory import rows as memory
 from kshot.learners.metric import rows as metric
 from kshot.learners.optimization import rows as optimization
 from kshot.learners.row import LearnerRow, TaskShape
@@ -16,7 +17,12 @@ from kshot.options import call_with_options, nearest
 
 __all__ = ["LEARNERS", "LearnerRow", "TaskShape", "build_learner", "learner_row"]
 
-LEARNERS: dict[str, LearnerRow] = {**baselines.ROWS, **metric.ROWS, **optimization.ROWS}
+LEARNERS: dict[str, LearnerRow] = {
+    **baselines.ROWS,
+    **metric.ROWS,
+    **memory.ROWS,
+    **optimization.ROWS,
+}
 """Every learner, by the short name of its paper."""
 
 
