@@ -27,6 +27,7 @@ from kshot.learners.metric.semi_supervised import SemiSupervisedProtoNet
 from kshot.learners.metric.siamese import SiameseNet
 from kshot.learners.optimization.anil import ANIL
 from kshot.learners.optimization.imaml import IMAML
+from kshot.learners.optimization.lstm_meta_learner import LSTMMetaLearner
 from kshot.learners.optimization.maml import MAML
 from kshot.learners.optimization.maml_plus_plus import MAMLPlusPlus
 from kshot.learners.optimization.meta_sgd import MetaSGD
@@ -298,16 +299,13 @@ LEARNERS: dict[str, LearnerRow] = {
         kinds=("classification", "regression"),
         transductive=True,
     ),
-    "nil": LearnerRow(
+    "nil": _untrained(
         NIL,
         _encoder,
         "optimization",
         "no inner loop: cosines of a trained body's embeddings",
         "Rapid Learning or Feature Reuse? Towards Understanding ... MAML, ICLR 2020",
-        meta_trained=False,
-        meta_gradient="none",
         transductive=True,
-        of_any_encoder=True,
     ),
     "reptile": LearnerRow(
         Reptile,
@@ -346,6 +344,15 @@ LEARNERS: dict[str, LearnerRow] = {
         "How to train your MAML, ICLR 2019",
         kinds=("classification", "regression"),
         transductive=True,
+    ),
+    "lstm_meta_learner": LearnerRow(
+        LSTMMetaLearner,
+        _net,
+        "optimization",
+        "a learned initialization, moved by an LSTM that reads losses and gradients",
+        "Optimization as a Model for Few-Shot Learning, ICLR 2017",
+        kinds=("classification", "regression"),
+        meta_gradient="first_order",
     ),
     "r2d2": LearnerRow(
         R2D2,
