@@ -11,9 +11,11 @@ def pair() -> tuple[LSTMCell, nn.LSTMCell]:
     ours, theirs = LSTMCell(3, 5).double(), nn.LSTMCell(3, 5).double()
     # PyTorch's order of gates: input, forget, candidate, output.
     order = torch.cat([torch.arange(10), torch.arange(15, 20), torch.arange(10, 15)])
+    double = torch.tensor([1.0] * 15 + [2.0] * 5).double()  # the candidate's rows
     with torch.no_grad():
-        ours.weight.copy_(torch.cat([theirs.weight_ih, theirs.weight_hh], 1)[order])
-        ours.bias.copy_((theirs.bias_ih + theirs.bias_hh)[order])
+        weight = torch.cat([theirs.weight_ih, theirs.weight_hh], 1)
+        ours.weight.copy_(weight[order] * double.unsqueeze(1))
+        ours.bias.copy_((theirs.bias_ih + theirs.bias_hh)[order] * double)
     return ours, theirs
 
 

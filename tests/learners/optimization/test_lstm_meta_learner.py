@@ -66,7 +66,7 @@ def test_the_meta_gradient_takes_what_the_rule_reads_as_constant(episodes: Episo
             (slope,) = torch.autograd.grad(value, there)
             told = torch.cat([preprocess(slope), preprocess(value.detach()).expand(count, 2)], 1)
             i, f, o, u = (torch.cat([told, h], 1) @ cell.weight.T + cell.bias).chunk(4, 1)
-            c = f.sigmoid() * c + i.sigmoid() * u.tanh()
+            c = f.sigmoid() * c + i.sigmoid() * (u / 2).tanh()
             h = o.sigmoid() * c.tanh()
             before = [gate.sigmoid() if paper else gate for gate in (forget, enter)]
             forget, enter = (

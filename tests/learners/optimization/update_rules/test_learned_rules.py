@@ -152,7 +152,7 @@ def slowly(rule: CoordinatewiseRule, x: Tensor, g: Tensor, loss: Tensor, memory:
         h, c = memory.get(number, (torch.zeros(cell.hidden), torch.zeros(cell.hidden)))
         z = cell.weight @ torch.cat([features, h.double()]) + cell.bias
         i, f, o, u = z.chunk(4)
-        c = f.sigmoid() * c + i.sigmoid() * u.tanh()
+        c = f.sigmoid() * c + i.sigmoid() * (u / 2).tanh()
         features = o.sigmoid() * c.tanh()
         memory[number] = features, c
     if isinstance(rule, LearnedOptimizer):
