@@ -1,7 +1,13 @@
 import numpy as np
 import torch
 
-from kshot.plots import plot_adaptation, plot_episode, plot_learning_curve, plot_steps
+from kshot.plots import (
+    plot_adaptation,
+    plot_episode,
+    plot_gates,
+    plot_learning_curve,
+    plot_steps,
+)
 
 
 def texts(figure) -> list[str]:
@@ -42,6 +48,17 @@ def test_an_adaptation_has_a_panel_for_each_learner():
     assert {"before", "after 1 step", "after 10 steps"} <= {
         line.get_label() for axis in figure.axes for line in axis.get_lines()
     }
+
+
+def test_gates_are_drawn_by_the_median_and_the_middle_of_coordinates():
+    gates = np.stack([np.linspace(0.9, 1, 11), np.linspace(0, 0.1, 11)], -1)[:, None]
+    figure = plot_gates({"head": gates.repeat(3, 1)})
+    forget, enter = figure.axes
+    assert list(forget.lines[0].get_data()[0]) == [1, 2, 3]
+    for axis, middle in ((forget, 0.95), (enter, 0.05)):
+        np.testing.assert_allclose(axis.lines[0].get_data()[1], middle)
+        band = axis.collections[0].get_paths()[0].vertices[:, 1]
+        np.testing.assert_allclose([band.min(), band.max()], [middle - 0.04, middle + 0.04])
 
 
 def test_steps_are_drawn_by_the_median_and_the_range_of_seeds():

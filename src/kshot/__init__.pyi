@@ -72,6 +72,7 @@ from kshot.learners.metric.zero_shot import ZeroShotProtoNet as ZeroShotProtoNet
 from kshot.learners.optimization.anil import ANIL as ANIL
 from kshot.learners.optimization.imaml import IMAML as IMAML
 from kshot.learners.optimization.inner_loop import inner_loop as inner_loop
+from kshot.learners.optimization.lstm_meta_learner import LSTMMetaLearner as LSTMMetaLearner
 from kshot.learners.optimization.maml import MAML as MAML
 from kshot.learners.optimization.maml_plus_plus import MAMLPlusPlus as MAMLPlusPlus
 from kshot.learners.optimization.meta_sgd import MetaSGD as MetaSGD
@@ -81,6 +82,8 @@ from kshot.learners.optimization.ridge import R2D2 as R2D2
 from kshot.learners.optimization.update_rules import (
     SGD as SGD,
     Adam as Adam,
+    GatedRule as GatedRule,
+    LearnedOptimizer as LearnedOptimizer,
     Momentum as Momentum,
     UpdateRule as UpdateRule,
     torch_optimizer as torch_optimizer,

@@ -13,6 +13,7 @@ __all__ = [
     "plot_adaptation",
     "plot_comparison",
     "plot_episode",
+    "plot_gates",
     "plot_learning_curve",
     "plot_roc",
     "plot_similarity",
@@ -217,6 +218,38 @@ def plot_similarity(similarities: Mapping[str, Mapping[str, MeanInterval]]) -> F
     axis.legend(fontsize=8, frameon=False, loc="lower left")
     axis.spines[["top", "right"]].set_visible(False)
     axis.grid(axis="y", alpha=0.25)
+    return figure
+
+
+def plot_gates(gates: Mapping[str, np.ndarray]) -> Figure:
+    """How gates of a learned update rule go over its steps: median and middle 80 % of coordinates.
+
+    Args:
+        gates: for each layer (coordinates, steps, 2): forget and input gate.
+    """
+    figure = Figure(figsize=(8.4, 3.4), layout="constrained")
+    axes = figure.subplots(1, 2, sharex=True)
+    for number, (name, values) in enumerate(gates.items()):
+        color, style, marker = LINES[number % len(LINES)]
+        steps = np.arange(1, values.shape[1] + 1)
+        for axis, each in zip(axes, np.moveaxis(values, 2, 0), strict=True):
+            lowest, median, highest = np.quantile(each, (0.1, 0.5, 0.9), axis=0)
+            axis.fill_between(steps, lowest, highest, color=color, alpha=0.12, linewidth=0)
+            axis.plot(
+                steps,
+                median,
+                color=color,
+                linestyle=style,
+                marker=marker,
+                markersize=4,
+                label=name,
+            )
+    for axis, label in zip(axes, ("forget gate: what stays", "input gate: the rate"), strict=True):
+        axis.set_title(label, fontsize=10)
+        axis.set_xlabel("inner step; band: 80 % of coordinates")
+        axis.spines[["top", "right"]].set_visible(False)
+        axis.grid(axis="y", alpha=0.25)
+    axes[0].legend(fontsize=7, frameon=False, loc="best")
     return figure
 
 

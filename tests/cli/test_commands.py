@@ -198,6 +198,16 @@ def test_an_untrained_learner_is_only_evaluated(flags, tmp_path, capsys):
     assert not (folder / "checkpoints").exists()
 
 
+def test_the_gates_of_a_learned_rule_are_drawn(run_folder, flags, tmp_path, capsys):
+    options = ["--learner.num-inner-steps", "2", "--validation.way", "4", "--out", str(tmp_path)]
+    assert main(["train", "lstm_meta_learner", *flags, *options]) == 0
+    figure = tmp_path / "gates.png"
+    assert main(["evaluate", str(tmp_path), "--gates", str(figure)]) == 0
+    assert figure.stat().st_size > 10_000
+    assert main(["evaluate", str(run_folder), "--gates", str(figure)]) != 0
+    assert "protonet has no gates to draw" in capsys.readouterr().err
+
+
 def test_a_regression_run_draws_its_adaptation(tmp_path, capsys):
     folder = tmp_path / "run"
     arguments = ["sinusoid/maml", "--training.iterations", "3", "--training.no-compile"]

@@ -34,6 +34,7 @@ STEPS: dict[str, dict[str, Any]] = {
     "maml_plus_plus": {"num_inner_steps": 2, "inner_lr": 0.3},
     "imaml": {"num_inner_steps": 8, "inner_lr": 0.3, "strength": 1.0},
     "meta_sgd": {"num_inner_steps": 2, "lowest_rate": 0.1, "highest_rate": 0.5},
+    "lstm_meta_learner": {"num_inner_steps": 2, "hidden": 3},
     "imprinted": {"num_test_steps": 3, "inner_lr": 0.3},
     "baseline_plus_plus": {"num_test_steps": 3, "inner_lr": 0.3},
     "siamese": {"features": 3},

@@ -162,7 +162,8 @@ def test_every_meta_gradient_has_a_test():
     oracles = {"fomaml"}
     pre_trained = {"contrastive", "fine_tuning", "simple_shot", "imprinted", "baseline_plus_plus"}
     pre_trained |= {"contrastive_pairs", "triplet", "sphereface", "cosface", "arcface"}
-    own_files = {*pre_trained, "reptile", "imaml", "siamese", "metanet"}  # under tests/learners
+    # Under tests/learners.
+    own_files = {*pre_trained, "reptile", "imaml", "siamese", "metanet", "lstm_meta_learner"}
     for name, row in LEARNERS.items():
         kind = row.meta_gradient
         tested = kind in ("exact", "none") or name in oracles | own_files

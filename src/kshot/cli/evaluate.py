@@ -11,7 +11,12 @@ from typing import Any, NamedTuple
 import tyro
 from matplotlib.figure import Figure
 
-from kshot.cli.figures import adaptation_figure, comparison_figure, similarity_figure
+from kshot.cli.figures import (
+    adaptation_figure,
+    comparison_figure,
+    gates_figure,
+    similarity_figure,
+)
 from kshot.cli.flags import parse_flags
 from kshot.cli.tables import condition, print_results, print_table, task_name
 from kshot.config import Choice, EvaluationConfig, RunConfig
@@ -46,6 +51,8 @@ class Evaluate:
             regression how each adapts to one task.
         similarity: Also draw, to this picture file, how similar each layer's outputs are before and
             after adaptation.
+        gates: Also draw, to this picture file, how the gates of the first run's learned update rule
+            go over its steps.
         json: Print the rows as JSON instead of a table.
         device: Where to compute: "auto" takes a GPU when there is one.
     """
@@ -55,6 +62,7 @@ class Evaluate:
     results: Path | None = None
     figure: Path | None = None
     similarity: Path | None = None
+    gates: Path | None = None
     json: bool = False
     device: str = "auto"
 
@@ -103,6 +111,8 @@ def main(arguments: list[str]) -> int:
         _figure(runs, rows).savefig(flags.figure, dpi=150)
     if flags.similarity is not None:
         similarity_figure(_named(runs), config.evaluation).savefig(flags.similarity, dpi=150)
+    if flags.gates is not None:
+        gates_figure(next(iter(runs.values())), config.evaluation).savefig(flags.gates, dpi=150)
     if flags.json:
         print(json.dumps(rows, indent=2))
         return 0

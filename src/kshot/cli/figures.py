@@ -16,11 +16,13 @@ from kshot.data.sampler import EpisodeSampler, Sampler
 from kshot.evaluation.intervals import MeanInterval, mean_interval
 from kshot.evaluation.similarity import layer_similarity
 from kshot.learners.optimization.fast_weights import FastWeightLearner
+from kshot.learners.optimization.lstm_meta_learner import LSTMMetaLearner
 from kshot.losses import mask_absent
 from kshot.plots import (
     plot_adaptation,
     plot_comparison,
     plot_episode,
+    plot_gates,
     plot_learning_curve,
     plot_similarity,
 )
@@ -140,6 +142,23 @@ def similarity_figure(runs: Mapping[str, Run], wanted: EvaluationConfig) -> Figu
             layer: mean_interval(values.numpy()) for layer, values in layers.items()
         }
     return plot_similarity(similarities)
+
+
+def gates_figure(run: Run, wanted: EvaluationConfig) -> Figure:
+    """How the gates of a run's learned update rule go over its steps, layer by layer."""
+    if not isinstance(run.learner, LSTMMetaLearner):
+        raise ValueError(f"{run.config.learner.name} has no gates to draw: lstm_meta_learner has.")
+    way = 1 if run.tasks.kind == "regression" else wanted.ways[0]
+    episode = EpisodeConfig(way, wanted.shots[0], wanted.query_shots[-1], wanted.within)
+    sampler = run.source.sampler(wanted.split, episode, wanted.seed)
+    learner = run.learner.eval().float().cpu()
+    gates = learner.gates(sampler.sample(range(10)).support)
+    layers = {
+        name.removesuffix(".weight"): value.flatten(3).permute(0, 3, 1, 2).flatten(0, 1).numpy()
+        for name, value in gates.items()
+        if value.dim() > 4  # matrices and kernels
+    }
+    return plot_gates(layers)
 
 
 def _tensor(inputs: object) -> Tensor:

@@ -3,6 +3,7 @@
 from kshot.learners.optimization.anil import ANIL
 from kshot.learners.optimization.imaml import IMAML
 from kshot.learners.optimization.inner_loop import inner_loop
+from kshot.learners.optimization.lstm_meta_learner import LSTMMetaLearner
 from kshot.learners.optimization.maml import MAML
 from kshot.learners.optimization.maml_plus_plus import MAMLPlusPlus
 from kshot.learners.optimization.meta_sgd import MetaSGD
@@ -16,6 +17,7 @@ __all__ = [
     "MAML",
     "NIL",
     "R2D2",
+    "LSTMMetaLearner",
     "MAMLPlusPlus",
     "MetaSGD",
     "Reptile",

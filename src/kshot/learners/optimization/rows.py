@@ -4,6 +4,7 @@ from functools import partial
 
 from kshot.learners.optimization.anil import ANIL
 from kshot.learners.optimization.imaml import IMAML
+from kshot.learners.optimization.lstm_meta_learner import LSTMMetaLearner
 from kshot.learners.optimization.maml import MAML
 from kshot.learners.optimization.maml_plus_plus import MAMLPlusPlus
 from kshot.learners.optimization.meta_sgd import MetaSGD
@@ -91,6 +92,15 @@ ROWS: dict[str, LearnerRow] = {
         "How to train your MAML, ICLR 2019",
         kinds=("classification", "regression"),
         transductive=True,
+    ),
+    "lstm_meta_learner": LearnerRow(
+        LSTMMetaLearner,
+        net_with_head,
+        "optimization",
+        "a learned initialization, moved by an LSTM that reads losses and gradients",
+        "Optimization as a Model for Few-Shot Learning, ICLR 2017",
+        kinds=("classification", "regression"),
+        meta_gradient="first_order",
     ),
     "r2d2": LearnerRow(
         R2D2,

@@ -4,8 +4,12 @@ from collections.abc import Callable
 
 from kshot.learners.optimization.update_rules.adam import Adam, CarriedAdam
 from kshot.learners.optimization.update_rules.base import Params, RuleState, UpdateRule
+from kshot.learners.optimization.update_rules.coordinatewise import CoordinatewiseRule
+from kshot.learners.optimization.update_rules.gated import GatedRule
+from kshot.learners.optimization.update_rules.learned_optimizer import LearnedOptimizer
 from kshot.learners.optimization.update_rules.learned_rates import LearnedRates
 from kshot.learners.optimization.update_rules.momentum import Momentum
+from kshot.learners.optimization.update_rules.preprocessing import preprocess
 from kshot.learners.optimization.update_rules.sgd import SGD
 from kshot.learners.optimization.update_rules.step_rates import StepRates
 from kshot.learners.optimization.update_rules.torch_optimizer import torch_optimizer
@@ -15,12 +19,16 @@ __all__ = [
     "UPDATE_RULES",
     "Adam",
     "CarriedAdam",
+    "CoordinatewiseRule",
+    "GatedRule",
+    "LearnedOptimizer",
     "LearnedRates",
     "Momentum",
     "Params",
     "RuleState",
     "StepRates",
     "UpdateRule",
+    "preprocess",
     "torch_optimizer",
 ]
 
