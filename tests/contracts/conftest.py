@@ -39,6 +39,10 @@ STEPS: dict[str, dict[str, Any]] = {
     "siamese": {"features": 3},
     "matching_fce": {"num_reads": 2},
     "relation": {"hidden": 3},
+    "lstm": {"hidden": 6},
+    "gru": {"hidden": 6},
+    "ntm": {"hidden": 6, "slots": 5, "width": 3},
+    "mann": {"hidden": 6, "slots": 8, "width": 3, "num_heads": 2},
     "reptile": {"num_inner_steps": 2, "num_test_steps": 3, "inner_lr": 0.05},
 }
 MAX_WAY = 4

@@ -18,6 +18,9 @@ from kshot.learners.baselines.linear_heads import LogisticHead, RidgeHead
 from kshot.learners.baselines.nearest_centroid import NearestCentroid
 from kshot.learners.baselines.nearest_neighbor import NearestNeighbor
 from kshot.learners.baselines.simple_shot import SimpleShot
+from kshot.learners.memory.mann import MANN
+from kshot.learners.memory.ntm import NTM
+from kshot.learners.memory.recurrent import RecurrentLearner
 from kshot.learners.metric.embedding_losses import MetricEmbedding
 from kshot.learners.metric.gaussian import GaussianProtoNet
 from kshot.learners.metric.matching import MatchingNet
@@ -86,6 +89,8 @@ class LearnerRow:
         meta_gradient: what the gradient of its meta-loss is: the exact one, first order only,
             implicit, of another loss than the reported one (surrogate), or none.
         transductive: whether, as its paper runs it, a prediction depends on the other queries.
+        online: whether what it learned can go on learning, one example after the other
+            (`SequenceLearner.observe`), instead of adapting anew.
         of_any_encoder: whether it makes sense on an encoder that another learner trained: nothing
             else of it has to be learned first.
     """
@@ -99,10 +104,18 @@ class LearnerRow:
     meta_trained: bool = True
     meta_gradient: Literal["exact", "first_order", "implicit", "surrogate", "none"] = "exact"
     transductive: bool = False
+    online: bool = False
     of_any_encoder: bool = False
 
 
 _untrained = partial(LearnerRow, meta_trained=False, meta_gradient="none", of_any_encoder=True)
+_read_in_turn = partial(
+    LearnerRow,
+    arguments=_encoder_and_way,
+    family="memory",
+    kinds=("classification", "regression"),
+    online=True,
+)
 
 LEARNERS: dict[str, LearnerRow] = {
     "nearest_centroid": _untrained(
@@ -269,6 +282,26 @@ LEARNERS: dict[str, LearnerRow] = {
         "metric",
         "a network that scores each query beside each class",
         "Learning to Compare: Relation Network for Few-Shot Learning, CVPR 2018",
+    ),
+    "lstm": _read_in_turn(
+        partial(RecurrentLearner, cell="lstm"),
+        summary="an LSTM reads examples in turn, each label one step late",
+        reference="Learning to Learn Using Gradient Descent, ICANN 2001",
+    ),
+    "gru": _read_in_turn(
+        partial(RecurrentLearner, cell="gru"),
+        summary="a GRU reads examples in turn, each label one step late",
+        reference="Learning to Learn Using Gradient Descent, ICANN 2001",
+    ),
+    "ntm": _read_in_turn(
+        NTM,
+        summary="a controller that reads and writes a memory by content and by place",
+        reference="Neural Turing Machines, 2014",
+    ),
+    "mann": _read_in_turn(
+        MANN,
+        summary="a memory read by content, and written where it was used least",
+        reference="Meta-Learning with Memory-Augmented Neural Networks, ICML 2016",
     ),
     "maml": LearnerRow(
         MAML,

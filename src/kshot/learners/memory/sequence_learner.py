@@ -15,6 +15,7 @@ from kshot.episodes import Episodes, Examples, concatenate, map_tensors
 from kshot.learners.embedding import embed_support
 from kshot.learners.embedding_learner import EmbeddingLearner, EmbeddingState
 from kshot.losses import Loss, counted_rows, cross_entropy, mask_absent
+from kshot.transforms import being_traced
 
 __all__ = ["SequenceLearner", "SequenceState"]
 
@@ -168,13 +169,17 @@ class SequenceLearner(EmbeddingLearner[SequenceState], ABC, Generic[Memory]):
         way = max(last.shape[1], targets.shape[2])
         last, shown = self._widened(last), self._widened(targets.to(last.dtype))
         counted = counted_rows(targets, mask, self.loss.kind)
+        all_count = not being_traced() and bool(counted.all())  # then no step has to be undone
         logits = []
         with self._full_precision():
             inputs = self.project(embeddings.to(last.dtype))
             for x, y, real in zip(inputs.unbind(1), shown.unbind(1), counted.unbind(1), strict=True):
                 predicted, after = self.step(memory, x, last)
                 logits.append(predicted)
-                memory, last = map_tensors(partial(_where, real), (after, y), (memory, last))
+                if all_count:
+                    memory, last = after, y
+                else:
+                    memory, last = map_tensors(partial(_where, real), (after, y), (memory, last))
         along = torch.stack(logits, 1) if logits else shown
         return along[..., : targets.shape[2]], SequenceState(memory, last[:, :way])
 
