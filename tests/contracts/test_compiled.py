@@ -22,6 +22,7 @@ REFUSED_MASKED = {
     *((name, None) for name in ("contrastive", "protonet", "anil", "r2d2", "siamese")),
     *((name, None) for name in ("matching", "matching_fce", "gaussian_protonet")),
     ("semi_supervised_protonet", None),
+    *((name, None) for name in ("lstm", "gru", "ntm", "mann")),
     ("protonet", "running"),
 }
 

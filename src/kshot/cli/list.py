@@ -40,7 +40,16 @@ def main(arguments: list[str]) -> int:
 
 
 def _learners() -> tuple[list[str], list[list[str]]]:
-    columns = ["name", "family", "idea", "meta-gradient", "queries", "examples", "tasks", "reference"]
+    columns = [
+        "name",
+        "family",
+        "idea",
+        "meta-gradient",
+        "queries",
+        "examples",
+        "tasks",
+        "reference",
+    ]
     rows = [
         [
             name,

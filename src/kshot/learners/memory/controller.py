@@ -126,7 +126,10 @@ class GRUCell(Controller):
         """h, twice."""
         sizes = [2 * self.hidden, self.hidden]
         read = torch.addmm(projected, feedback, self.feedback.weight.T)
-        (gates, new), (own_gates, own) = read.split(sizes, -1), self.recurrent(state).split(sizes, -1)
+        (gates, new), (own_gates, own) = (
+            read.split(sizes, -1),
+            self.recurrent(state).split(sizes, -1),
+        )
         reset, keep = (gates + own_gates).sigmoid().chunk(2, -1)
         hidden = torch.lerp(torch.addcmul(new, reset, own).tanh(), state, keep)
         return hidden, hidden

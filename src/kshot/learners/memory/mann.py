@@ -39,8 +39,8 @@ class MANN(SequenceLearner[MANNMemory]):
     the LSTM reads [x_t, y_(t-1), r_(t-1)], and every head has a key k = tanh(...) and a gate
     s = sigmoid(...) of its output. With u the usage of slots (section 4 of the paper),
 
-        w_w  = s w_r + (1 - s) w_lu                       write where it was read last, or nowhere yet,
-        M(i) <- M(i) + w_w(i) k                           the least used slot having been cleared,
+        w_w  = s w_r + (1 - s) w_lu        write where it was read last, or what was used least,
+        M(i) <- M(i) + w_w(i) k            the least used slot having been cleared,
         w_r  = softmax over i of cos(k, M(i)),   r = sum of w_r(i) M(i)
         u    <- decay u + w_r + w_w,
 

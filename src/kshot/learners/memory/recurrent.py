@@ -19,13 +19,13 @@ class RecurrentLearner(SequenceLearner[Any]):
     It reads examples in turn, each with the label of the one before, and all that it learns of a
     task is in its state: what training by gradient descent finds is how to store and to recall.
 
-    There are two ways to write a task as a sequence, which are not to be mixed. Here labels come one
-    step late, with a prediction at every step (Hochreiter et al. section 3, Santoro et al.):
+    There are two ways to write a task as a sequence, which are not to be mixed. Here labels come
+    one step late, with a prediction at every step (Hochreiter et al., Santoro et al.):
 
         (x_1, 0), (x_2, y_1), ..., (x_n, y_(n-1)), then a query (x, y_n).
 
     The other one shows example and label together, (x_1, y_1), ..., (x_n, y_n), (x, 0), and
-    predicts for queries only; SNAIL is of that kind. What one has learned says nothing to the other.
+    predicts for queries only; SNAIL is of that kind.
 
     State:
         `EmbeddingState` of a `SequenceState` of the network's state: h and c of an LSTM, h of a

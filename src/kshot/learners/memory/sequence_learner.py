@@ -100,27 +100,18 @@ class SequenceLearner(EmbeddingLearner[SequenceState], ABC, Generic[Memory]):
 
     def observe(self, state: EmbeddingState, examples: Examples) -> EmbeddingState:
         """Read further examples, of classes seen before or new: as if adapted to all of them."""
-        embeddings = embed_support(
-            self.encoder, self.batch_norm, examples.inputs, examples.mask
-        )
-        return state._replace(
-            summary=self._read(state.summary, embeddings, examples.targets, examples.mask)[1]
-        )
+        read = self._read(state.summary, self._embeddings(examples), *examples[1:])
+        return state._replace(summary=read[1])
 
     def predict_in_turn(self, examples: Examples) -> Float[Tensor, "tasks n way"]:
         """Logits of each example after those before it, from a blank memory."""
-        embeddings = embed_support(
-            self.encoder, self.batch_norm, examples.inputs, examples.mask
-        )
-        blank = self._blank(examples.targets)
-        return self._read(blank, embeddings, examples.targets, examples.mask)[0]
+        return self._read(self._blank(examples), self._embeddings(examples), *examples[1:])[0]
 
     def meta_loss(self, episodes: Episodes) -> Float[Tensor, ""]:
         """The loss of all predictions: each support example before its label, then the queries."""
         support, query, _ = episodes
         embeddings, query_embeddings = self.embed(episodes)
-        blank = self._blank(support.targets)
-        in_turn, state = self._read(blank, embeddings, support.targets, support.mask)
+        in_turn, state = self._read(self._blank(support), embeddings, *support[1:])
         after = self.compare(state, query_embeddings, query.mask)
         logits = mask_absent(torch.cat([in_turn, after], 1), episodes.present)
         _, targets, mask = concatenate(support._replace(inputs={}), query._replace(inputs={}))
@@ -133,7 +124,8 @@ class SequenceLearner(EmbeddingLearner[SequenceState], ABC, Generic[Memory]):
         mask: Bool[Tensor, "tasks n"] | None,
     ) -> SequenceState:
         """Read the support set."""
-        return self._read(self._blank(targets), embeddings, targets, mask)[1]
+        blank = self._blank(Examples(embeddings, targets, mask))
+        return self._read(blank, embeddings, targets, mask)[1]
 
     def compare(
         self,
@@ -149,10 +141,14 @@ class SequenceLearner(EmbeddingLearner[SequenceState], ABC, Generic[Memory]):
             logits, _ = self.step(memory, inputs, self._widened(last))
         return logits.view(tasks, m, -1)[..., : last.shape[1]]
 
-    def _blank(self, targets: Float[Tensor, "tasks n way"]) -> SequenceState:
-        weight = next(self.parameters())
-        last = weight.new_zeros(len(targets), targets.shape[-1])
-        return SequenceState(self.initial_state(len(targets)), last)
+    def _embeddings(self, examples: Examples) -> Float[Tensor, "tasks n dim"]:
+        return embed_support(self.encoder, self.batch_norm, examples.inputs, examples.mask)
+
+    def _blank(self, examples: Examples) -> SequenceState:
+        """The state before the first of some examples."""
+        tasks, _, way = examples.targets.shape
+        no_target = next(self.parameters()).new_zeros(tasks, way)
+        return SequenceState(self.initial_state(tasks), no_target)
 
     def _read(
         self,
@@ -166,14 +162,16 @@ class SequenceLearner(EmbeddingLearner[SequenceState], ABC, Generic[Memory]):
         Rows that are no labelled examples leave the state as it is.
         """
         memory, last = state
-        way = max(last.shape[1], targets.shape[2])
+        way = max(last.shape[1], targets.shape[2])  # a class may be new
         last, shown = self._widened(last), self._widened(targets.to(last.dtype))
         counted = counted_rows(targets, mask, self.loss.kind)
         all_count = not being_traced() and bool(counted.all())  # then no step has to be undone
         logits = []
         with self._full_precision():
             inputs = self.project(embeddings.to(last.dtype))
-            for x, y, real in zip(inputs.unbind(1), shown.unbind(1), counted.unbind(1), strict=True):
+            for x, y, real in zip(
+                inputs.unbind(1), shown.unbind(1), counted.unbind(1), strict=True
+            ):
                 predicted, after = self.step(memory, x, last)
                 logits.append(predicted)
                 if all_count:
@@ -198,7 +196,5 @@ class SequenceLearner(EmbeddingLearner[SequenceState], ABC, Generic[Memory]):
         return torch.autocast(next(self.parameters()).device.type, enabled=False)
 
 
-def _where(
-    real: Bool[Tensor, " tasks"], after: Tensor, before: Tensor
-) -> Tensor:
+def _where(real: Bool[Tensor, " tasks"], after: Tensor, before: Tensor) -> Tensor:
     return torch.where(real.view(-1, *(1,) * (after.dim() - 1)), after, before)

@@ -1,4 +1,4 @@
-"""The neural Turing machine: a controller that reads and writes a memory by content and by place."""
+"""The neural Turing machine: a memory that is read and written by content and by place."""
 
 from typing import Any, Literal, NamedTuple
 
