@@ -6,7 +6,7 @@ import sys
 __all__: list[str] = []
 
 NAMES = (
-    *("startup", "sampling", "overhead", "meta_gradients", "inner_loop", "metric"),
+    *("startup", "sampling", "overhead", "meta_gradients", "inner_loop", "metric", "memory"),
     *("encoders", "own_data"),
 )
 

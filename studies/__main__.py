@@ -5,7 +5,7 @@ import sys
 
 __all__: list[str] = []
 
-NAMES = ("heads", "estimates", "rejection", "adapter")
+NAMES = ("heads", "estimates", "rejection", "adapter", "copy_task")
 
 if __name__ == "__main__":
     name, *rest = sys.argv[1:] or [""]

@@ -32,5 +32,11 @@ def test_a_face_unlocks_for_its_owner(data_folder):
     assert scores["equal_error_rate"] < 0.15
 
 
+def test_a_class_comes_later_to_a_served_predictor():
+    scores = runpy.run_path(str(EXAMPLES / "05_a_class_comes_later.py"))["main"]()
+    assert scores["two classes"] > 0.9 and scores["two classes, the third"] == 0
+    assert scores["three classes"] > 0.75 and scores["three classes, the third"] > 0.75
+
+
 def test_twenty_classes_are_learned_from_five_pictures_each():
     assert runpy.run_path(str(EXAMPLES / "04_twenty_classes.py"))["main"]() > 0.75

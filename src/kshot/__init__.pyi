@@ -57,8 +57,13 @@ from kshot.learners.baselines.nearest_centroid import NearestCentroid as Nearest
 from kshot.learners.baselines.nearest_neighbor import NearestNeighbor as NearestNeighbor
 from kshot.learners.baselines.simple_shot import SimpleShot as SimpleShot
 from kshot.learners.embedding_learner import EmbeddingLearner as EmbeddingLearner
+from kshot.learners.memory.mann import MANN as MANN
 from kshot.learners.memory.meta_networks import MetaNet as MetaNet
+from kshot.learners.memory.ntm import NTM as NTM
+from kshot.learners.memory.recurrent import RecurrentLearner as RecurrentLearner
+from kshot.learners.memory.sequence_learner import SequenceLearner as SequenceLearner
 from kshot.learners.memory.snail import SNAIL as SNAIL
+from kshot.learners.memory.turing_machine import TuringMachine as TuringMachine
 from kshot.learners.metric.embedding_losses import MetricEmbedding as MetricEmbedding
 from kshot.learners.metric.gaussian import GaussianProtoNet as GaussianProtoNet
 from kshot.learners.metric.matching import MatchingNet as MatchingNet
@@ -92,6 +97,7 @@ from kshot.learners.registry import LEARNERS as LEARNERS
 
 # 4. Numbers one can trust
 from kshot.evaluation.evaluate import evaluate as evaluate, paired_difference as paired_difference
+from kshot.evaluation.instances import evaluate_instances as evaluate_instances
 from kshot.evaluation.intervals import mean_interval as mean_interval
 
 # 5. The outer loop

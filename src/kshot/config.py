@@ -254,6 +254,9 @@ class EvaluationConfig:
         batch_norm: BatchNorm policy of the rows; none given keeps the learner's own.
         num_test_steps: Inner steps of the rows, for learners that take gradient steps; none given
             keeps the learner's own.
+        instances: Also the accuracy at the k-th example of a class, for each k given, when examples
+            come one by one and each is told after it was predicted: a row for each, of episodes
+            with as many examples a class as the largest k.
     """
 
     ways: tuple[int, ...] = (5,)
@@ -271,10 +274,13 @@ class EvaluationConfig:
     seed: int = 1
     batch_norm: tuple[BatchNormPolicy, ...] = ()
     num_test_steps: tuple[int, ...] = ()
+    instances: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         if self.episodes < 2:
             raise ValueError(f"An evaluation needs at least 2 episodes, not {self.episodes}.")
+        if min(self.instances, default=1) < 1:
+            raise ValueError(f"instances are counted from 1; they are {self.instances}.")
         _check_labels(self)
 
 
@@ -289,6 +295,7 @@ class Published:
         where: Where it stands.
         query_shot: Query examples a class it was measured with; None stands beside any.
         batch_norm: BatchNorm policy it was measured under; None stands beside any.
+        instance: Of a figure for the k-th example of a class: k. Then `shot` is how many come.
     """
 
     way: int
@@ -297,6 +304,7 @@ class Published:
     where: str
     query_shot: int | None = None
     batch_norm: str | None = None
+    instance: int | None = None
 
 
 @dataclass(frozen=True)
@@ -334,8 +342,9 @@ class RunConfig:
             self, training=training, evaluation=EvaluationConfig(), published=()
         )
         tables = same.as_dict()
+        # What came later: where it is as before, so is the fingerprint.
+        del tables["evaluation"]["instances"]
         for table in ("episodes", "validation", "evaluation"):
-            # They came later: where they are as before, so is the fingerprint.
             for key, value in VARIATIONS.items():
                 if tables[table][key] == value:
                     del tables[table][key]

@@ -20,6 +20,7 @@ from kshot.testing import (
     check_learning,
     check_meta_gradient,
     check_no_grad,
+    check_online,
     check_other_sizes,
     check_parameters,
     check_predictions,
@@ -144,6 +145,11 @@ class KeepsAGraph(Sound):
             return super().adapt(support)
 
 
+class ForgetsWhatWasBefore(Sound):
+    def observe(self, state: Any, examples: Examples) -> Any:
+        return self.adapt(examples)
+
+
 class ForgetsWhenSaved(Sound):
     def __init__(self) -> None:
         super().__init__()
@@ -228,6 +234,7 @@ BROKEN: list[tuple[type[Sound], Callable[..., None], str]] = [
     (MixesTasks, check_task_independence, "depend on the other tasks"),
     (MixesTasks, check_state, "slice of a state"),
     (KeepsAGraph, check_no_grad, "no graph may be kept"),
+    (ForgetsWhatWasBefore, check_online, "adapting to 1 examples and observing the rest"),
     (ForgetsWhenSaved, check_saving, "state_dict must hold all"),
     (CannotBePickled, check_saving, "pickle"),
     (OneWayOnly, check_other_sizes, r"must say that \d classes"),

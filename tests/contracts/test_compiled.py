@@ -23,6 +23,7 @@ REFUSED_MASKED = {
     *((name, None) for name in ("matching", "matching_fce", "gaussian_protonet")),
     *((name, None) for name in ("snail", "metanet")),
     ("semi_supervised_protonet", None),
+    *((name, None) for name in ("lstm", "gru", "ntm", "mann")),
     ("protonet", "running"),
 }
 

@@ -106,8 +106,9 @@ def gradient_cases(rows: list[tuple[str, str]]) -> list[tuple[Any, ...]]:
             cases += [(name, kind, "conv4_strided", looped[0], policy, m) for m in (False, True)]
             cases.append((name, kind, "conv4", looped[0], policy, False))
             cases += [(name, kind, "conv4_strided", other, policy, True) for other in looped[1:]]
-        cases.append((name, kind, "conv4", looped[-1], "batch", True))
-        cases.append((name, kind, "resnet12", looped[0], "batch", False))
+        policy = "batch" if "batch" in policies_of(name) else "running"
+        cases.append((name, kind, "conv4", looped[-1], policy, True))
+        cases.append((name, kind, "resnet12", looped[0], policy, False))
     return cases
 
 

@@ -22,13 +22,14 @@ POLICIES = ("running", "batch", "support", "support_and_query")
 
 # Learners whose predictions depend on the order of the support set: memories that read a sequence.
 # Or whose minibatches go round it in its order.
-SEQUENTIAL = {"matching_fce", "reptile", "snail", "metanet"}
+MEMORIES = {name for name, row in LEARNERS.items() if row.family == "memory"}
+SEQUENTIAL = {"matching_fce", "reptile"} | MEMORIES
 # Learners whose columns start apart: the head is a learned initialization, or a random one.
 LEARNED_HEADS = {"maml", "maml_plus_plus", "imaml", "fomaml", "anil", "meta_sgd", "reptile"}
-LEARNED_HEADS |= {"snail", "metanet", "lstm_meta_learner"}
+LEARNED_HEADS |= {*MEMORIES, "lstm_meta_learner"}
 RANDOM_HEADS = {"baseline_plus_plus"}
 # Learners whose comparison is a network: before it is trained, labels tell it nothing.
-LEARNED_COMPARISON = {"relation", "snail", "metanet"}
+LEARNED_COMPARISON = {"relation"} | MEMORIES
 # Learners whose update rule is a network: before it is trained, its steps are small.
 LEARNED_RULES = {"lstm_meta_learner"}
 # Learners whose loss jumps where rounding decides which examples count: ties of many zeros here.

@@ -10,7 +10,7 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from kshot.cli.tables import condition
+from kshot.cli.tables import condition, task_name
 from kshot.config import EpisodeConfig, EvaluationConfig
 from kshot.data.sampler import EpisodeSampler, Sampler
 from kshot.evaluation.intervals import MeanInterval, mean_interval
@@ -118,6 +118,8 @@ def comparison_figure(rows: Sequence[dict[str, Any]]) -> Figure:
         interval = MeanInterval(100 * row["accuracy"], 100 * row["ci95"], row["episodes"])
         name = f"{row['learner']} on {row['backbone']}, {condition(row)}, seed {row['seed']}"
         task = f"{row['way']}-way {row['shot']}-shot, {row['query_shot']} queries"
+        if "instance" in row:
+            task = task_name(row)
         results = tasks.setdefault(task, [])
         if (name, interval) not in results:  # every run brings the same pixel baseline
             results.append((name, interval))

@@ -40,7 +40,16 @@ def main(arguments: list[str]) -> int:
 
 
 def _learners() -> tuple[list[str], list[list[str]]]:
-    columns = ["name", "family", "idea", "meta-gradient", "queries", "tasks", "reference"]
+    columns = [
+        "name",
+        "family",
+        "idea",
+        "meta-gradient",
+        "queries",
+        "examples",
+        "tasks",
+        "reference",
+    ]
     rows = [
         [
             name,
@@ -48,6 +57,7 @@ def _learners() -> tuple[list[str], list[list[str]]]:
             row.summary,
             row.meta_gradient,
             "transductive" if row.transductive else "each alone",
+            "one by one" if row.online else "all at once",
             ", ".join(row.kinds),
             row.reference,
         ]

@@ -31,7 +31,9 @@ def print_results(rows: Sequence[dict[str, Any]]) -> None:
 
 
 def task_name(row: dict[str, Any]) -> str:
-    """The task of a result row, such as "5-way 1-shot, 3 steps"."""
+    """The task of a result row, such as "5-way 1-shot, 3 steps" or "5-way, instance 2 of 10"."""
+    if "instance" in row:
+        return f"{row['way']}-way, instance {row['instance']} of {row['shot']}"
     way = "" if row["accuracy"] is None else f"{row['way']}-way "
     task = f"{way}{row['shot']}-shot"
     steps = row["num_test_steps"]

@@ -19,7 +19,15 @@ from kshot.evaluation.intervals import MeanInterval, mean_interval
 from kshot.learner import MetaLearner
 from kshot.losses import Loss, check_examples, counted_rows, mask_absent
 
-__all__ = ["Evaluation", "episode_scores", "evaluate", "paired_difference"]
+__all__ = [
+    "Evaluation",
+    "episode_scores",
+    "evaluate",
+    "evaluation_mode",
+    "fitting_batch",
+    "paired_difference",
+    "require_numbers",
+]
 
 
 @dataclass(frozen=True)
@@ -89,10 +97,10 @@ def evaluate(
     place = next((p.device for p in learner.parameters()), torch.device(device or "cpu"))
     dtype = next((p.dtype for p in learner.parameters()), None)
     scores: list[np.ndarray] = []
-    batch_episodes = batch_episodes or _fitting_batch(
+    batch_episodes = batch_episodes or fitting_batch(
         sampler.sample([0]), batch_norm or learner.batch_norm
     )
-    with torch.no_grad(), _evaluation_mode(learner, batch_norm, num_test_steps):
+    with torch.no_grad(), evaluation_mode(learner, batch_norm, num_test_steps):
         scored, drawn = embedded_once(learner, sampler)
         for start in range(0, num_episodes, batch_episodes):
             stop = min(start + batch_episodes, num_episodes)
@@ -101,11 +109,7 @@ def evaluate(
             check_examples(episodes.query, learner.loss.kind, "query")
             state = scored.adapt(episodes.support)
             predictions = scored.predict(state, episodes.query.inputs, episodes.query.mask)
-            if predictions.isnan().any():
-                raise ValueError(
-                    f"The learner predicts NaN in episodes {start} to {stop - 1}. Was its training "
-                    "cut short by diverging, or is its inner_lr too large?"
-                )
+            require_numbers(predictions, range(start, stop))
             scores.append(episode_scores(predictions, episodes, learner.loss).cpu().numpy())
             if on_batch:
                 on_batch(stop)
@@ -116,11 +120,21 @@ def evaluate(
     return Evaluation(values, metric, policy, transductive, steps)
 
 
-def _fitting_batch(episode: Episodes, policy: BatchNormPolicy, examples: int = 400) -> int:
+def fitting_batch(episode: Episodes, policy: BatchNormPolicy, examples: int = 400) -> int:
+    """How many episodes of this size make about so many examples."""
     support, query = episode.support.targets.shape[1], episode.query.targets.shape[1]
     # Under this policy every query passes through the network with the support set beside it.
     size = support + query * (1 + support if policy == "support_and_query" else 1)
     return max(1, examples // size)
+
+
+def require_numbers(predictions: Float[Tensor, "tasks m way"], episodes: range) -> None:
+    """Raise a ValueError that names the episodes when some predictions are NaN."""
+    if predictions.isnan().any():
+        raise ValueError(
+            f"The learner predicts NaN in episodes {episodes.start} to {episodes.stop - 1}. Was "
+            "its training cut short by diverging, or is its inner_lr too large?"
+        )
 
 
 def _check_policy(learner: MetaLearner, policy: BatchNormPolicy) -> None:
@@ -167,9 +181,12 @@ def paired_difference(first: Evaluation, second: Evaluation) -> MeanInterval:
 
 
 @contextlib.contextmanager
-def _evaluation_mode(
-    learner: MetaLearner, batch_norm: BatchNormPolicy | None, num_test_steps: int | None
+def evaluation_mode(
+    learner: MetaLearner,
+    batch_norm: BatchNormPolicy | None = None,
+    num_test_steps: int | None = None,
 ) -> Iterator[None]:
+    """Within: the learner is in evaluation mode, under a policy and with a number of steps."""
     # Module by module: one that is kept in evaluation mode during training stays there.
     modes = [(module, module.training) for module in learner.modules()]
     own_policy = learner.batch_norm

@@ -42,6 +42,7 @@ def result_row(
     protocol: str,
     training: Mapping[str, Any],
     provenance: Mapping[str, Any],
+    instance: int | None = None,
 ) -> Row:
     """One row of results/<data>/<recipe>.json.
 
@@ -55,6 +56,8 @@ def result_row(
         protocol: name of the data's preparation and split.
         training: `train_seconds` and `train_iterations` of what was scored.
         provenance: `command`, `recipe`, `versions`, `git`, `machine`.
+        instance: k when the scores are of the k-th example of each class among the support
+            examples in turn; the row then has it too, and no queries.
 
     Returns:
         A row in which `accuracy` is a fraction (None in regression, which has
@@ -64,7 +67,7 @@ def result_row(
     classified = evaluation.metric == "accuracy"
     published = None
     if learner == config.learner.name and wanted.split == "test":
-        published = _published(config, evaluation, episode)
+        published = _published(config, evaluation, episode, instance)
     row: Row = {
         "learner": learner,
         "data": config.data.name,
@@ -75,7 +78,8 @@ def result_row(
         "backbone": backbone,
         "way": episode.way,
         "shot": episode.shot,
-        "query_shot": episode.query_shot,
+        "query_shot": episode.query_shot if instance is None else 0,
+        **({} if instance is None else {"instance": instance}),
         **{
             key: value
             for key, none in VARIATIONS.items()
@@ -176,12 +180,12 @@ def machine() -> str:
 
 
 def _published(
-    config: RunConfig, evaluation: Evaluation, episode: EpisodeConfig
+    config: RunConfig, evaluation: Evaluation, episode: EpisodeConfig, instance: int | None
 ) -> dict[str, Any] | None:
     """The paper's figure that was measured in the same way, if there is one."""
     for row in config.published:
         if (
-            (row.way, row.shot) == (episode.way, episode.shot)
+            (row.way, row.shot, row.instance) == (episode.way, episode.shot, instance)
             and row.query_shot in (None, episode.query_shot)
             and row.batch_norm in (None, evaluation.batch_norm)
         ):
@@ -195,12 +199,12 @@ def _identity(row: Row) -> tuple[Any, ...]:
 
 
 _EPISODES = (
-    *("data", "protocol", "split", "within", "way", "shot", "query_shot", "episodes"),
+    *("data", "protocol", "split", "within", "way", "shot", "query_shot", "instance", "episodes"),
     *("evaluation_seed", "frozen", *VARIATIONS),
 )
 _IDENTITY = (
     *("learner", "backbone", "data", "protocol", "split", "train_split", "within"),
-    *("way", "shot", "query_shot", "batch_norm", "num_test_steps"),
+    *("way", "shot", "query_shot", "instance", "batch_norm", "num_test_steps"),
     *("seed", "evaluation_seed", "frozen", "recipe", *VARIATIONS),
     *("setting", "threshold_split", "threshold_at"),
 )

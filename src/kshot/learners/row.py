@@ -70,6 +70,8 @@ class LearnerRow:
         meta_gradient: what the gradient of its meta-loss is: the exact one, first order only,
             implicit, of another loss than the reported one (surrogate), or none.
         transductive: whether, as its paper runs it, a prediction depends on the other queries.
+        online: whether what it learned can go on learning, one example after the other (`observe`),
+            instead of adapting anew.
         of_any_encoder: whether it makes sense on an encoder that another learner trained: nothing
             else of it has to be learned first.
     """
@@ -83,4 +85,5 @@ class LearnerRow:
     meta_trained: bool = True
     meta_gradient: Literal["exact", "first_order", "implicit", "surrogate", "none"] = "exact"
     transductive: bool = False
+    online: bool = False
     of_any_encoder: bool = False

@@ -11,6 +11,7 @@ from kshot.episodes import Episodes
 from kshot.learner import MetaLearner
 from kshot.testing.adaptation import (
     check_no_grad,
+    check_online,
     check_other_sizes,
     check_predictions,
     check_purity,
@@ -36,6 +37,7 @@ __all__ = [
     "check_learning",
     "check_meta_gradient",
     "check_no_grad",
+    "check_online",
     "check_other_sizes",
     "check_parameters",
     "check_predictions",
@@ -85,6 +87,7 @@ CHECKS: tuple[Callable[[MetaLearner, Episodes], None], ...] = (
     check_purity,
     check_task_independence,
     check_no_grad,
+    check_online,
     check_saving,
     check_other_sizes,
     check_forward,

@@ -22,6 +22,7 @@ from kshot.testing.tasks import twice_the_way, without_last_class
 
 __all__ = [
     "check_no_grad",
+    "check_online",
     "check_other_sizes",
     "check_predictions",
     "check_purity",
@@ -164,6 +165,33 @@ def check_saving(learner: MetaLearner, episodes: Episodes) -> None:
     except Exception as error:
         raise AssertionError(f"Other processes need to pickle a learner: {error}") from error
     expect_same(predictions_of(unpickled, episodes), expected, "pickle must keep the learner")
+
+
+def check_online(learner: MetaLearner, episodes: Episodes) -> None:
+    """For learners with `observe`: adapting to some examples, then observing others, is the same.
+
+    The same as adapting to all of them, and the observed state is another one.
+    """
+    observe = getattr(learner, "observe", None)
+    if observe is None:
+        return
+    learner, episodes = double_copy(learner, episodes)
+    support, query, _ = episodes
+    expected = predictions_of(learner.eval(), episodes)
+    for count in range(support.targets.shape[1]):
+        first, rest = (
+            map_tensors(lambda tensor, rows=rows: tensor[:, rows], support)
+            for rows in (slice(count), slice(count, None))
+        )
+        state = learner.adapt(first)
+        kept = map_tensors(torch.clone, state)
+        observed = learner.observe(state, rest)  # pyright: ignore
+        expect_same(state, kept, "observe must not change the state it is given")
+        expect_same(
+            predict_query(learner, observed, query),
+            expected,
+            f"adapting to {count} examples and observing the rest must be adapting to all of them",
+        )
 
 
 def check_other_sizes(learner: MetaLearner, episodes: Episodes) -> None:

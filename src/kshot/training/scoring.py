@@ -4,6 +4,7 @@ import copy
 import hashlib
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,6 +17,7 @@ from kshot.config import VARIATIONS, BatchNormPolicy, EpisodeConfig, EvaluationC
 from kshot.data.frozen import FrozenEpisodes, load_episodes
 from kshot.data.splits import LabelledSplits
 from kshot.evaluation.evaluate import Evaluation, evaluate
+from kshot.evaluation.instances import evaluate_instances
 from kshot.evaluation.results import git_revision, machine, result_row, versions
 from kshot.learner import MetaLearner
 from kshot.learners.baselines.nearest_centroid import NearestCentroid
@@ -56,6 +58,9 @@ def check_run(run: Run) -> None:
     for episode, policy, steps in _conditions(config.evaluation, learner):
         sampler = run.source.sampler(config.evaluation.split, episode, config.evaluation.seed)
         evaluate(learner, sampler, 2, batch_norm=policy, num_test_steps=steps)
+    for episode in _sequences(config.evaluation):
+        sampler = run.source.sampler(config.evaluation.split, episode, config.evaluation.seed)
+        evaluate_instances(learner, sampler, 2, instances=config.evaluation.instances)
 
 
 def evaluate_run(
@@ -96,20 +101,20 @@ def evaluate_run(
         digest = hashlib.sha256(frozen.read_bytes()).hexdigest()[:12]
         provenance |= {"evaluation_seed": None, "frozen": f"{frozen.name} {digest}"}
         provenance |= {"within": None}
+    own = (run.config.learner.name, run.config.backbone.name)
+    candidates = [(*own, run.learner, trained)]
+    if run.tasks.kind == "classification" and own != ("nearest_centroid", "flatten"):
+        # Cosine, as the pixel baseline of the papers.
+        pixels = NearestCentroid(Flatten(run.tasks.input_shape), normalize=True)
+        candidates.append(("nearest_centroid", "flatten", pixels, untrained))
+    row_of = partial(
+        result_row, run.config, wanted, protocol=run.source.protocol, provenance=provenance
+    )
     for episode, policy, steps in _conditions(wanted, run.learner):
         sampler = stored or run.source.sampler(wanted.split, episode, wanted.seed)
-        own = (run.config.learner.name, run.config.backbone.name)
-        candidates = [(*own, run.learner, trained)]
-        if (
-            run.tasks.kind == "classification"
-            and own != ("nearest_centroid", "flatten")
-            and policy in (None, *wanted.batch_norm[:1])
-            and steps in (None, *wanted.num_test_steps[:1])
-        ):
-            # Cosine, as the pixel baseline of the papers.
-            pixels = NearestCentroid(Flatten(run.tasks.input_shape), normalize=True)
-            candidates.append(("nearest_centroid", "flatten", pixels, untrained))
-        for name, backbone, learner, training in candidates:
+        first_policy = policy in (None, *wanted.batch_norm[:1])
+        first = first_policy and steps in (None, *wanted.num_test_steps[:1])
+        for name, backbone, learner, training in candidates if first else candidates[:1]:
             result = evaluate(
                 learner,
                 sampler,
@@ -118,17 +123,20 @@ def evaluate_run(
                 batch_norm=policy,
                 num_test_steps=None if learner is not run.learner else steps,
             )
-            row = result_row(
-                run.config,
-                wanted,
-                result,
-                episode,
-                learner=name,
-                backbone=backbone,
-                protocol=run.source.protocol,
-                training=training,
-                provenance=provenance,
-            )
+            row = row_of(result, episode, learner=name, backbone=backbone, training=training)
+            scored.append(Scored(row, result, learner is not run.learner))
+    for episode, (name, backbone, learner, training) in product(_sequences(wanted), candidates):
+        sampler = run.source.sampler(wanted.split, episode, wanted.seed)
+        results = evaluate_instances(
+            learner,
+            sampler,
+            wanted.episodes,
+            instances=wanted.instances,
+            batch_episodes=wanted.batch_episodes,
+        )
+        for instance, result in results.items():
+            told = {"learner": name, "backbone": backbone, "training": training}
+            row = row_of(result, episode, **told, instance=instance)
             scored.append(Scored(row, result, learner is not run.learner))
     return scored
 
@@ -152,8 +160,16 @@ def _frozen(
         shots=(shot,),
         query_shots=(query_shot,),
         episodes=len(stored),
+        instances=(),
         **VARIATIONS,
     ), stored
+
+
+def _sequences(wanted: EvaluationConfig) -> Iterator[EpisodeConfig]:
+    """Episodes whose support examples are scored in turn, when that is wanted."""
+    varied = {key: getattr(wanted, key) for key in VARIATIONS}
+    for way in wanted.ways if wanted.instances else ():
+        yield EpisodeConfig(way, max(wanted.instances), 1, wanted.within, **varied)
 
 
 def _conditions(

@@ -28,6 +28,7 @@ CLASSES = {
     "maml1100": {"train": 4 * 1100, "val": 4 * 100, "test": 4 * 423},
     "random1200": {"train": 4 * 1200, "test": 423},
     "reptile1200": {"train": 4 * 1200, "test": 423},
+    "santoro1200": {"train": 4 * 1200, "test": 4 * 423},
     "lake": {"train": 4 * 964, "test": 4 * 659},
 }
 
@@ -130,7 +131,7 @@ def test_maml_shares_the_pictures_of_vinyals(root: Path, vinyals: LabelledSplits
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("protocol", ["random1200", "reptile1200", "lake"])
+@pytest.mark.parametrize("protocol", ["random1200", "reptile1200", "santoro1200", "lake"])
 def test_the_other_protocols(root: Path, protocol: str):
     data = omniglot(protocol=protocol, root=root)  # pyright: ignore[reportArgumentType]
     check(data, protocol)
@@ -152,7 +153,7 @@ def test_the_other_protocols(root: Path, protocol: str):
     )
 
 
-@pytest.mark.parametrize("protocol", ["maml1100", "random1200", "reptile1200"])
+@pytest.mark.parametrize("protocol", ["maml1100", "random1200", "reptile1200", "santoro1200"])
 def test_random_lists_never_change(protocol: str):
     """Should a version of Python shuffle otherwise, numbers would silently not compare."""
     lists = OMNIGLOT_PROTOCOLS[protocol].lists([f"c{i:04d}" for i in range(1623)], frozenset())
@@ -164,17 +165,19 @@ PINNED_LISTS = {
     "maml1100": "91bc2e87956b908d",
     "random1200": "565f8402e9fa1ac4",
     "reptile1200": "2d59df16a7b68f2d",
+    "santoro1200": "565f8402e9fa1ac4",
 }
 
 
 def test_random_protocols_of_one_seed_have_the_same_test_characters():
     names = [f"c{i:04d}" for i in range(1623)]
-    maml, relation = (
+    maml, relation, mann = (
         OMNIGLOT_PROTOCOLS[protocol].lists(names, frozenset())
-        for protocol in ("maml1100", "random1200")
+        for protocol in ("maml1100", "random1200", "santoro1200")
     )
     assert maml["test"] == relation["test"]
     assert maml["train"] + maml["val"] == relation["train"]
+    assert mann == relation
 
 
 # Without the real data: a tiny Omniglot of the same layout.

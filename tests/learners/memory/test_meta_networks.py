@@ -14,9 +14,9 @@ from kshot.learners.memory.meta_networks import MetaNet, partners, preprocessed
 from kshot.testing import check_meta_gradient
 
 
-def learner_on(encoder: nn.Module, **options: float) -> MetaNet:
+def learner_on(mlp: nn.Module, **options: float) -> MetaNet:
     torch.manual_seed(0)
-    return MetaNet(encoder, 3, **{"units": 5, "num_gradients": 4, **options}).double()  # pyright: ignore
+    return MetaNet(mlp, 3, **{"units": 5, "num_gradients": 4, **options}).double()  # pyright: ignore
 
 
 @pytest.fixture
@@ -113,10 +113,10 @@ def logits_of_one_task(
 @pytest.mark.parametrize("first_order", [True, False])
 @pytest.mark.parametrize("shots", ["one", "several"])
 def test_it_is_the_algorithm_of_the_paper(
-    shots: str, first_order: bool, encoder: MLP, vectors: Episodes, one_shot: Episodes
+    shots: str, first_order: bool, mlp: MLP, vectors: Episodes, one_shot: Episodes
 ):
     episodes = one_shot if shots == "one" else vectors
-    learner = learner_on(encoder, first_order=first_order)
+    learner = learner_on(mlp, first_order=first_order)
     (inputs, targets, _), query, _ = episodes
     expected = torch.stack(
         [
@@ -146,9 +146,9 @@ def test_the_meta_gradient_is_exact_unless_it_is_of_first_order(
 
 
 def test_nothing_but_constant_gradients_comes_from_the_classifier_of_u(
-    encoder: MLP, one_shot: Episodes
+    mlp: MLP, one_shot: Episodes
 ):
-    learner = learner_on(encoder)
+    learner = learner_on(mlp)
     frozen = [name for name, p in learner.named_parameters() if not p.requires_grad]
     assert frozen == ["classifier.weight"]
     before = predictions(learner, one_shot)
@@ -179,27 +179,27 @@ def test_an_example_is_paired_with_the_next_of_its_class_or_of_another():
     assert several.tolist() == [True, False, True]
 
 
-def test_a_query_does_not_depend_on_others(encoder: MLP, vectors: Episodes):
-    learner = learner_on(encoder)
+def test_a_query_does_not_depend_on_others(mlp: MLP, vectors: Episodes):
+    learner = learner_on(mlp)
     state, inputs = learner.adapt(vectors.support), vectors.query.inputs
     assert isinstance(inputs, Tensor)
     one_by_one = [learner.predict(state, row) for row in inputs.split(1, 1)]
     torch.testing.assert_close(learner.predict(state, inputs), torch.cat(one_by_one, 1))
 
 
-def test_fewer_gradients_than_asked_for(encoder: MLP, one_shot: Episodes):
+def test_fewer_gradients_than_asked_for(mlp: MLP, one_shot: Episodes):
     """A support set of three examples has three."""
-    few, many = (learner_on(encoder, num_gradients=t) for t in (3, 50))
+    few, many = (learner_on(mlp, num_gradients=t) for t in (3, 50))
     torch.testing.assert_close(predictions(few, one_shot), predictions(many, one_shot))
     assert not torch.allclose(
-        predictions(learner_on(encoder, num_gradients=2), one_shot), predictions(few, one_shot)
+        predictions(learner_on(mlp, num_gradients=2), one_shot), predictions(few, one_shot)
     )
 
 
 def test_a_smaller_way_takes_the_first_outputs_and_a_larger_one_is_refused(
-    encoder: MLP, vectors: Episodes
+    mlp: MLP, vectors: Episodes
 ):
-    learner = learner_on(encoder)
+    learner = learner_on(mlp)
     two = vectors.support._replace(targets=vectors.support.targets[..., :2])  # not the third class
     wide = vectors.support._replace(targets=F.pad(two.targets, (0, 1)))
     narrow, padded = (
@@ -210,11 +210,11 @@ def test_a_smaller_way_takes_the_first_outputs_and_a_larger_one_is_refused(
     with pytest.raises(ValueError, match="max_way=4"):
         learner.adapt(four)
     with pytest.raises(ValueError, match="at least 1, not 0"):
-        learner_on(encoder, num_gradients=0)
+        learner_on(mlp, num_gradients=0)
 
 
-def test_it_computes_under_autocast(encoder: MLP, vectors: Episodes, one_shot: Episodes):
-    learner = learner_on(encoder).float()
+def test_it_computes_under_autocast(mlp: MLP, vectors: Episodes, one_shot: Episodes):
+    learner = learner_on(mlp).float()
     for episodes in (vectors, one_shot):
         episodes = episodes.to("cpu", torch.float32)
         with torch.autocast("cpu", torch.bfloat16):

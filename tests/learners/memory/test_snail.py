@@ -13,9 +13,9 @@ from kshot.episodes import Episodes, Examples, concatenate, map_tensors
 from kshot.learners.memory.snail import SNAIL, Attention, DenseBlock
 
 
-def learner_on(encoder: nn.Module, **options: int) -> SNAIL:
+def learner_on(mlp: nn.Module, **options: int) -> SNAIL:
     torch.manual_seed(0)
-    return SNAIL(encoder, 3, **{"max_shot": 3, "filters": 4, **options}).double()  # pyright: ignore
+    return SNAIL(mlp, 3, **{"max_shot": 3, "filters": 4, **options}).double()  # pyright: ignore
 
 
 def predictions(learner: SNAIL, episodes: Episodes) -> Tensor:
@@ -42,14 +42,14 @@ def last_logits(learner: SNAIL, steps: list[Tensor]) -> Tensor:
     return learner.head(steps[-1])
 
 
-def test_every_query_is_the_last_step_of_the_whole_sequence(encoder: MLP, vectors: Episodes):
-    learner = learner_on(encoder)
+def test_every_query_is_the_last_step_of_the_whole_sequence(mlp: MLP, vectors: Episodes):
+    learner = learner_on(mlp)
     logits = predictions(learner, vectors)
     support, query, _ = vectors
     for task in range(3):
-        examples = zip(encoder(support.inputs[task]), support.targets[task], strict=True)
+        examples = zip(mlp(support.inputs[task]), support.targets[task], strict=True)
         sequence = [torch.cat(example) for example in examples]
-        for row, x in enumerate(encoder(query.inputs[task])):
+        for row, x in enumerate(mlp(query.inputs[task])):
             step = torch.cat([x, torch.zeros(3, dtype=torch.float64)])
             torch.testing.assert_close(logits[task, row], last_logits(learner, [*sequence, step]))
     taken = logits.log_softmax(-1)[query.targets > 0]
@@ -85,8 +85,8 @@ def test_the_network_has_the_sizes_of_the_paper():
     assert dilations[20, 5] == 2 * [2, 4, 8, 16, 32, 64, 128]
 
 
-def test_no_step_depends_on_a_later_one(encoder: MLP, vectors: Episodes):
-    learner = learner_on(encoder)
+def test_no_step_depends_on_a_later_one(mlp: MLP, vectors: Episodes):
+    learner = learner_on(mlp)
     inputs, targets, _ = vectors.support
     changed = Examples(torch.cat([inputs[:, :5], inputs[:, 5:] + 1], 1), targets)  # pyright: ignore
     before, after = (learner.adapt(each).summary.blocks for each in (vectors.support, changed))
@@ -98,9 +98,9 @@ def test_no_step_depends_on_a_later_one(encoder: MLP, vectors: Episodes):
 
 @pytest.mark.parametrize("place", [0, 2, 7])
 def test_rows_that_are_no_examples_have_no_place_in_the_sequence(
-    place: int, encoder: MLP, vectors: Episodes
+    place: int, mlp: MLP, vectors: Episodes
 ):
-    learner = learner_on(encoder)
+    learner = learner_on(mlp)
     (inputs, targets, _), query, _ = vectors
     assert isinstance(inputs, Tensor)
     noise, labels = torch.full_like(inputs[:, :2], 5.0), torch.full_like(targets[:, :2], torch.nan)
@@ -132,46 +132,56 @@ def test_rows_that_are_no_examples_have_no_place_in_the_sequence(
     torch.testing.assert_close(shorter[[0, 2]], predictions(learner, vectors)[[0, 2]])
 
 
-def test_queries_do_not_see_one_another(encoder: MLP, vectors: Episodes):
-    learner = learner_on(encoder)
+def test_queries_do_not_see_one_another(mlp: MLP, vectors: Episodes):
+    learner = learner_on(mlp)
     state, inputs = learner.adapt(vectors.support), vectors.query.inputs
     assert isinstance(inputs, Tensor)
     one_by_one = [learner.predict(state, row) for row in inputs.split(1, 1)]
     torch.testing.assert_close(learner.predict(state, inputs), torch.cat(one_by_one, 1))
 
 
-def test_examples_observed_one_by_one_are_the_support_set(encoder: MLP, vectors: Episodes):
-    learner = learner_on(encoder)
+def test_examples_observed_one_by_one_are_the_support_set(mlp: MLP, vectors: Episodes):
+    learner = learner_on(mlp)
     support, query, _ = vectors
     inputs, targets = support.inputs, support.targets
     assert isinstance(inputs, Tensor)
     for first in (0, 4):
         state = learner.adapt(Examples(inputs[:, :first], targets[:, :first]))
         before = map_tensors(torch.clone, state)
-        online = learner.observe(state, inputs[:, first:], targets[:, first:])
+        online = learner.observe(state, Examples(inputs[:, first:], targets[:, first:]))
         torch.testing.assert_close(online, learner.adapt(support))
         torch.testing.assert_close(state, before)
-    with pytest.raises(ValueError, match="needs a label"):
-        learner.observe(online, inputs, 0 * targets)
     more = learner.adapt(concatenate(support, query))
-    torch.testing.assert_close(learner.observe(online, query.inputs, query.targets), more)
+    torch.testing.assert_close(learner.observe(online, query), more)
 
 
-def test_an_empty_support_set_gives_finite_logits(encoder: MLP, vectors: Episodes):
+def test_observed_examples_without_a_label_change_nothing(mlp: MLP, vectors: Episodes):
+    learner = learner_on(mlp)
+    state = learner.adapt(vectors.support)
+    mask = torch.tensor([[True, False, True, False]] * 3)
+    some = learner.observe(state, vectors.query._replace(mask=mask))
+    labelled = Examples(vectors.query.inputs[:, ::2], vectors.query.targets[:, ::2])
+    torch.testing.assert_close(
+        learner.predict(some, vectors.query.inputs),
+        learner.predict(learner.observe(state, labelled), vectors.query.inputs),
+    )
+
+
+def test_an_empty_support_set_gives_finite_logits(mlp: MLP, vectors: Episodes):
     inputs, targets, _ = vectors.support
     nothing = Examples(inputs[:, :0], targets[:, :0])  # pyright: ignore
-    logits = predictions(learner_on(encoder), vectors._replace(support=nothing))
+    logits = predictions(learner_on(mlp), vectors._replace(support=nothing))
     masked = vectors.support._replace(mask=torch.zeros(3, 7, dtype=torch.bool))
     assert logits.isfinite().all()
     torch.testing.assert_close(
-        predictions(learner_on(encoder), vectors._replace(support=masked)), logits
+        predictions(learner_on(mlp), vectors._replace(support=masked)), logits
     )
 
 
 def test_a_smaller_way_takes_the_first_columns_and_a_larger_one_is_refused(
-    encoder: MLP, vectors: Episodes
+    mlp: MLP, vectors: Episodes
 ):
-    learner = learner_on(encoder)
+    learner = learner_on(mlp)
     two = vectors.support.targets[..., :2]  # without the third class
     logits = learner.predict(
         learner.adapt(vectors.support._replace(targets=two)), vectors.query.inputs
@@ -209,8 +219,8 @@ def test_it_learns_which_class_a_query_is_of():
     assert correct.float().mean() > 0.9
 
 
-def test_it_computes_under_autocast(encoder: MLP, vectors: Episodes):
-    learner, episodes = learner_on(encoder).float(), vectors.to("cpu", torch.float32)
+def test_it_computes_under_autocast(mlp: MLP, vectors: Episodes):
+    learner, episodes = learner_on(mlp).float(), vectors.to("cpu", torch.float32)
     with torch.autocast("cpu", torch.bfloat16):
         torch.testing.assert_close(learner(episodes), learner(episodes))
         half = predictions(learner, episodes)

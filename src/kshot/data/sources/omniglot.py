@@ -37,7 +37,9 @@ _DRAWERS = 20
 
 def omniglot(
     *,
-    protocol: Literal["vinyals", "maml1100", "random1200", "reptile1200", "lake"] = "vinyals",
+    protocol: Literal[
+        "vinyals", "maml1100", "random1200", "reptile1200", "santoro1200", "lake"
+    ] = "vinyals",
     root: Path | None = None,
     size: int = 28,
 ) -> LabelledSplits:
@@ -53,16 +55,17 @@ def omniglot(
     | maml1100 | 1100 / 100 / 423 at random | train, val, test | 1 | 1-bit, nearest |
     | random1200 | 1200 / - / 423 at random | train | 0 | grey, Lanczos |
     | reptile1200 | 1200 / - / 423 at random | train | 0 | 1-bit, nearest |
+    | santoro1200 | 1200 / - / 423 at random | train, test | 1 | grey, bilinear |
     | lake | 964 / - / 659, background and evaluation | train, test | 1 | grey, bilinear |
 
     Args:
         protocol: Published way to split and prepare the data: "vinyals" (Matching and Prototypical
             Networks), "maml1100" (MAML and its descendants), "random1200" (Relation Network),
-            "reptile1200" (Reptile), "lake" (the two official archives).
+            "reptile1200" (Reptile), "santoro1200" (MANN), "lake" (the two official archives).
         root: Folder with images_background.zip and images_evaluation.zip, or with these two
             unpacked. When it is not given: the folder omniglot in $KSHOT_DATA if it is there, else
             they are downloaded once (16 MB).
-        size: Side of the pictures in pixels; 28 in all papers.
+        size: Side of the pictures in pixels; 28 in all papers but MANN's, which has 20.
 
     Returns:
         Splits whose classes are called "Alphabet/characterNN", turned ones
@@ -73,10 +76,10 @@ def omniglot(
         ValueError: when an archive is damaged or incomplete.
 
     Note:
-        - The authors of MAML and of Relation Network shuffle characters in the order their file
+        - The authors of MAML, Relation Network and MANN shuffle characters in the order their file
           system lists them, which cannot be reproduced. Here Python's `random.seed(1)` shuffles the
-          sorted list, so the sizes are theirs and the lists are not; both protocols have the same
-          test characters. Reptile sorts before it shuffles with seed 0: its lists are reproduced.
+          sorted list, so the sizes are theirs and the lists are not; the three have the same test
+          characters. Reptile sorts before it shuffles with seed 0: its lists are reproduced.
         - MAML's authors ask for a Lanczos filter, but save pictures of one bit, which Pillow
           resizes with "nearest".
         - MAML draws a quarter turn for each class of an episode, train and test; here turns are
@@ -84,7 +87,7 @@ def omniglot(
           turns all pictures of an episode alike, which never makes a new class at test time: its
           test classes are not turned here.
         - The two papers that use "lake" prepare pictures in ways of their own; here they are made
-          smaller by an averaging filter, like theirs.
+          smaller by an averaging filter, like theirs. MANN's does not say how.
 
     Reference:
         Lake, Salakhutdinov, Tenenbaum: Human-level concept learning through probabilistic program
@@ -179,6 +182,9 @@ OMNIGLOT_PROTOCOLS: dict[str, OmniglotProtocol] = {
     ),
     "reptile1200": OmniglotProtocol(
         _shuffled(0, train=1200, test=423), ("train",), False, "nearest", True
+    ),
+    "santoro1200": OmniglotProtocol(
+        _shuffled(1, train=1200, test=423), ("train", "test"), True, "bilinear", False
     ),
     "lake": OmniglotProtocol(_lake, ("train", "test"), True, "bilinear", False),
 }

@@ -1,16 +1,17 @@
 """SNAIL: a support set is a sequence, and each query is the step after it."""
 
 import math
+from functools import partial
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from kshot.backbones.heads import embedding_dim
 from kshot.config import BatchNormPolicy
-from kshot.episodes import Inputs, map_tensors
+from kshot.episodes import Examples, map_tensors
 from kshot.learners.embedding import embed_query
 from kshot.learners.embedding_learner import (
     EmbeddingLearner,
@@ -121,8 +122,8 @@ class SNAIL(EmbeddingLearner[ReadSequence]):
     ) -> ReadSequence:
         """Read the labelled examples."""
         embeddings, targets = labelled_embeddings(embeddings, targets, mask)
-        order = (targets.sum(-1) > 0).int().argsort(dim=1, stable=True).unsqueeze(-1)
-        targets = targets.take_along_dim(order, 1)  # padding first
+        order = _padding_first(targets)
+        targets = targets.take_along_dim(order, 1)
         real = targets.sum(-1) > 0
         padding = ~real.unsqueeze(-1)
         x = self._steps(embeddings.take_along_dim(order, 1), targets).masked_fill(padding, 0)
@@ -144,30 +145,24 @@ class SNAIL(EmbeddingLearner[ReadSequence]):
         x, _ = self._following(summary, embeddings, embeddings.new_zeros(tasks, m, way))
         return self.head(x)[..., :way]
 
-    def observe(
-        self,
-        state: EmbeddingState,
-        inputs: Inputs,
-        targets: Float[Tensor, "tasks n way"],
-    ) -> EmbeddingState:
-        """The state after further examples, at the cost of these alone.
-
-        Raises:
-            ValueError: when one has no label.
-        """
-        if not bool((targets.sum(-1) > 0).all()):
-            raise ValueError(
-                "Each observed example needs a label, and a target row is zero. Leave examples "
-                "without a label to `predict`."
-            )
+    def observe(self, state: EmbeddingState, examples: Examples) -> EmbeddingState:
+        """Read further examples, at the cost of these alone: as if adapted to all of them."""
         embeddings = embed_query(
-            self.encoder, self.batch_norm, inputs, None, state.support_inputs, state.support_mask
+            self.encoder,
+            self.batch_norm,
+            examples.inputs,
+            examples.mask,
+            state.support_inputs,
+            state.support_mask,
         )
+        embeddings, targets = labelled_embeddings(embeddings, examples.targets, examples.mask)
         read: ReadSequence = state.summary
         for row, label in zip(embeddings.split(1, 1), targets.split(1, 1), strict=True):
             _, rows = self._following(read, row, label)
-            step = ReadSequence(label, rows)
-            read = map_tensors(lambda old, new: torch.cat([old, new], 1), read, step)
+            step = ReadSequence(label, map_tensors(partial(_without_padding, label), rows))
+            longer = map_tensors(lambda old, new: torch.cat([old, new], 1), read, step)
+            order = _padding_first(longer.targets)
+            read = map_tensors(lambda rows, order=order: rows.take_along_dim(order, 1), longer)
         return state._replace(summary=read)
 
     def _following(
@@ -272,6 +267,17 @@ class DenseBlock(nn.Module):
         if steps.shape[1] >= self.dilation:
             both = both + self.before(steps[:, -self.dilation]).unsqueeze(1)
         return _gated(both), (x,)
+
+
+def _without_padding(
+    targets: Float[Tensor, "tasks n way"], rows: Float[Tensor, "tasks n channels"]
+) -> Float[Tensor, "tasks n channels"]:
+    return rows.masked_fill((targets.sum(-1) == 0).unsqueeze(-1), 0)
+
+
+def _padding_first(targets: Float[Tensor, "tasks n way"]) -> Int[Tensor, "tasks n 1"]:
+    """The order of rows in which those without a label come first."""
+    return (targets.sum(-1) > 0).int().argsort(dim=1, stable=True).unsqueeze(-1)
 
 
 def _gated(both: Float[Tensor, "tasks n twice"]) -> Float[Tensor, "tasks n filters"]:

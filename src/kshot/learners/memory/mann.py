@@ -1,0 +1,186 @@
+"""Memory-augmented network (MANN): a memory read by content, written where it is needed least."""
+
+from typing import Any, NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from kshot.config import BatchNormPolicy
+from kshot.learners.memory.controller import LSTMCell
+from kshot.learners.memory.sequence_learner import SequenceLearner
+from kshot.losses import Loss, cross_entropy
+
+__all__ = ["MANN", "MANNMemory", "access"]
+
+
+class MANNMemory(NamedTuple):
+    """What the network keeps from step to step.
+
+    Attributes:
+        memory: (tasks, slots, width).
+        weights: (tasks, heads, slots) where each head read last.
+        usage: (tasks, slots) how much each slot was read and written lately.
+        reads: (tasks, heads * width) what was read last.
+        controller: h and c of the LSTM.
+    """
+
+    memory: Float[Tensor, "tasks slots width"]
+    weights: Float[Tensor, "tasks heads slots"]
+    usage: Float[Tensor, "tasks slots"]
+    reads: Float[Tensor, "tasks reads"]
+    controller: Any
+
+
+class MANN(SequenceLearner[MANNMemory]):
+    """An LSTM beside a memory whose slots are reused by least recent use.
+
+    It reads examples in turn, each with the label of the one before (`SequenceLearner`). At a step
+    the LSTM reads [x_t, y_(t-1), r_(t-1)], and every head has a key k = tanh(...) and a gate
+    s = sigmoid(...) of its output. With u the usage of slots (section 4 of the paper),
+
+        w_w  = s w_r + (1 - s) w_lu        write where it was read last, or what was used least,
+        M(i) <- M(i) + w_w(i) k            the least used slot having been cleared,
+        w_r  = softmax over i of cos(k, M(i)),   r = sum of w_r(i) M(i)
+        u    <- decay u + w_r + w_w,
+
+    where w_r and u on the first line are those of the step before, and w_lu is 1 at the head's own
+    least used slot. Nothing is learned through the choice of that slot. The prediction is linear in
+    the LSTM's output and in all r.
+
+    State:
+        `EmbeddingState` of a `SequenceState` of a `MANNMemory`.
+
+    Args:
+        encoder: network from inputs (n, *shape) to embeddings (n, dim), with its `embedding_dim`.
+        max_way: classes it has outputs for, or numbers to predict.
+        hidden: size of the LSTM's state.
+        slots: rows of the memory.
+        width: size of a row.
+        num_heads: heads, each of which reads and writes.
+        usage_decay: how much of the usage is left after a step.
+        batch_norm: where BatchNorm statistics come from.
+        loss: loss of every prediction.
+
+    Raises:
+        ValueError: for fewer slots than heads.
+
+    Example:
+        >>> from kshot.backbones.heads import Flatten
+        >>> from kshot.episodes import Examples
+        >>> learner = MANN(Flatten((2,)), 5)
+        >>> support = Examples(torch.zeros(4, 3, 2), torch.eye(3).expand(4, 3, 3))
+        >>> learner.predict(learner.adapt(support), torch.zeros(4, 7, 2)).shape
+        torch.Size([4, 7, 3])
+
+    Note:
+        - The paper's w_lu is 1 at as many least used slots as there are heads, the same for all of
+          them, so that every head writes to all of these; here each head has a slot of its own,
+          and that of the first one is the one that is cleared.
+        - What the paper leaves open: memory starts at 1e-6 everywhere, heads and usage at the
+          first slot, reads at zero; a step writes before it reads.
+
+    Reference:
+        Meta-Learning with Memory-Augmented Neural Networks. ICML 2016.
+        https://proceedings.mlr.press/v48/santoro16.html
+    """
+
+    def __init__(
+        self,
+        encoder: nn.Module,
+        max_way: int,
+        *,
+        hidden: int = 200,
+        slots: int = 128,
+        width: int = 40,
+        num_heads: int = 4,
+        usage_decay: float = 0.99,
+        batch_norm: BatchNormPolicy = "running",
+        loss: Loss = cross_entropy,
+    ) -> None:
+        super().__init__(encoder, max_way, batch_norm=batch_norm, loss=loss)
+        if not 1 <= num_heads <= slots:
+            raise ValueError(
+                f"Each of the heads needs a slot to write to: num_heads={num_heads} must be from 1 "
+                f"to slots={slots}."
+            )
+        self.slots, self.width = slots, width
+        self.num_heads, self.usage_decay = num_heads, usage_decay
+        num_read = num_heads * width
+        self.controller = LSTMCell(self.embedding_dim, max_way + num_read, hidden)
+        self.heads = nn.Linear(hidden, num_heads * (width + 1))
+        self.outputs = nn.Linear(hidden + num_read, max_way)
+
+    def initial_state(self, tasks: int) -> MANNMemory:
+        """The memory before anything is read: all slots alike, the heads at the first."""
+        new = self.outputs.weight
+        at_first = new.new_zeros(tasks, self.slots)
+        at_first[:, 0] = 1
+        return MANNMemory(
+            new.new_full((tasks, self.slots, self.width), 1e-6),
+            at_first.unsqueeze(1).repeat(1, self.num_heads, 1),
+            at_first,
+            new.new_zeros(tasks, self.num_heads * self.width),
+            self.controller.initial_state(tasks),
+        )
+
+    def project(self, embeddings: Float[Tensor, "*n dim"]) -> Float[Tensor, "*n inputs"]:
+        """What the LSTM makes of embeddings alone."""
+        return self.controller.project(embeddings)
+
+    def step(
+        self,
+        memory: MANNMemory,
+        inputs: Float[Tensor, "tasks inputs"],
+        last_targets: Float[Tensor, "tasks max_way"],
+    ) -> tuple[Float[Tensor, "tasks max_way"], MANNMemory]:
+        """Write, read and predict."""
+        feedback = torch.cat([last_targets, memory.reads], -1)
+        hidden, controller = self.controller(inputs, feedback, memory.controller)
+        said = self.heads(hidden).unflatten(-1, (self.num_heads, self.width + 1))
+        keys, gates = said.split([self.width, 1], -1)
+        rows, weights, usage = access(
+            memory.memory,
+            memory.weights,
+            memory.usage,
+            keys.tanh(),
+            gates.sigmoid(),
+            self.usage_decay,
+        )
+        reads = (weights @ rows).flatten(1)
+        logits = self.outputs(torch.cat([hidden, reads], -1))
+        return logits, MANNMemory(rows, weights, usage, reads, controller)
+
+
+def access(
+    memory: Float[Tensor, "tasks slots width"],
+    weights: Float[Tensor, "tasks heads slots"],
+    usage: Float[Tensor, "tasks slots"],
+    keys: Float[Tensor, "tasks heads width"],
+    gates: Float[Tensor, "tasks heads 1"],
+    decay: float,
+) -> tuple[
+    Float[Tensor, "tasks slots width"],
+    Float[Tensor, "tasks heads slots"],
+    Float[Tensor, "tasks slots"],
+]:
+    """Write keys to a memory and look for them: memory, read weights and usage after it.
+
+    Args:
+        memory: before it.
+        weights: where each head read last.
+        usage: of the slots, of which no gradient is taken.
+        keys: what each head writes, and looks for.
+        gates: whether each writes where it read last (1), or where the memory is used least (0).
+        decay: of the usage.
+    """
+    least_used = usage.topk(keys.shape[1], largest=False).indices
+    free = torch.zeros_like(weights).scatter(2, least_used.unsqueeze(2), 1)
+    writing = torch.lerp(free, weights, gates)
+    cleared = memory * (1 - free[:, :1].mT)
+    memory = torch.baddbmm(cleared, writing.mT, keys)
+    lengths = keys.norm(dim=-1, keepdim=True) * memory.norm(dim=-1).unsqueeze(1)
+    # The least number keeps an empty row from dividing by zero.
+    reading = (keys @ memory.mT / (lengths + 1e-8)).softmax(-1)
+    usage = decay * usage + (reading + writing).detach().sum(1)
+    return memory, reading, usage
