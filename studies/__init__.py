@@ -1,1 +1,1 @@
-"""Studies of heads on frozen encoders: each file makes one table of docs/heads.md."""
+"""Studies of heads on frozen encoders (docs/heads.md) and of learned optimizers."""
