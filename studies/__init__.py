@@ -1,1 +1,1 @@
-"""Studies: of heads on frozen encoders, each a table of docs/heads.md, and of a memory."""
+"""Studies: heads on frozen encoders (docs/heads.md), a memory, learned optimizers."""

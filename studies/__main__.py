@@ -5,7 +5,7 @@ import sys
 
 __all__: list[str] = []
 
-NAMES = ("heads", "estimates", "rejection", "adapter", "copy_task")
+NAMES = ("heads", "estimates", "rejection", "adapter", "copy_task", "learned_optimizer")
 
 if __name__ == "__main__":
     name, *rest = sys.argv[1:] or [""]

@@ -40,3 +40,10 @@ def test_a_class_comes_later_to_a_served_predictor():
 
 def test_twenty_classes_are_learned_from_five_pictures_each():
     assert runpy.run_path(str(EXAMPLES / "04_twenty_classes.py"))["main"]() > 0.75
+
+
+@pytest.mark.slow
+def test_a_network_of_ones_own_is_optimized_by_a_learned_optimizer():
+    example = runpy.run_path(str(EXAMPLES / "06_your_own_network.py"))
+    first, last = example["main"]()
+    assert first > 0.5 and last < 0.2

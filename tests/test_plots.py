@@ -3,6 +3,7 @@ import torch
 
 from kshot.plots import (
     plot_adaptation,
+    plot_descents,
     plot_episode,
     plot_gates,
     plot_learning_curve,
@@ -48,6 +49,13 @@ def test_an_adaptation_has_a_panel_for_each_learner():
     assert {"before", "after 1 step", "after 10 steps"} <= {
         line.get_label() for axis in figure.axes for line in axis.get_lines()
     }
+
+
+def test_descents_have_a_panel_a_problem_and_a_line_an_optimizer():
+    curves = {"bowl": {"a": np.array([[4.0, 1.0], [2.0, 2.0], [3.0, 3.0]]), "b": np.ones((1, 2))}}
+    (axis,) = plot_descents({**curves}, until=1).axes
+    assert [list(line.get_data()[1]) for line in axis.lines[:2]] == [[3.0, 2.0], [1.0, 1.0]]
+    assert axis.get_title() == "bowl" and axis.get_yscale() == "log"
 
 
 def test_gates_are_drawn_by_the_median_and_the_middle_of_coordinates():

@@ -75,6 +75,7 @@ from kshot.learners.metric.semi_supervised import (
 from kshot.learners.metric.siamese import SiameseNet as SiameseNet
 from kshot.learners.metric.zero_shot import ZeroShotProtoNet as ZeroShotProtoNet
 from kshot.learners.optimization.anil import ANIL as ANIL
+from kshot.learners.optimization.black_box import BlackBoxOptimizer as BlackBoxOptimizer
 from kshot.learners.optimization.imaml import IMAML as IMAML
 from kshot.learners.optimization.inner_loop import inner_loop as inner_loop
 from kshot.learners.optimization.lstm_meta_learner import LSTMMetaLearner as LSTMMetaLearner

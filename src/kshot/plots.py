@@ -12,6 +12,7 @@ from kshot.evaluation.intervals import MeanInterval
 __all__ = [
     "plot_adaptation",
     "plot_comparison",
+    "plot_descents",
     "plot_episode",
     "plot_gates",
     "plot_learning_curve",
@@ -218,6 +219,34 @@ def plot_similarity(similarities: Mapping[str, Mapping[str, MeanInterval]]) -> F
     axis.legend(fontsize=8, frameon=False, loc="lower left")
     axis.spines[["top", "right"]].set_visible(False)
     axis.grid(axis="y", alpha=0.25)
+    return figure
+
+
+def plot_descents(curves: Mapping[str, Mapping[str, np.ndarray]], *, until: int) -> Figure:
+    """Losses along the steps of optimizers, a panel a kind of problem: median and range of seeds.
+
+    Args:
+        curves: for each kind of problem, for each optimizer (seeds, steps).
+        until: the step that optimizers were trained or tuned for.
+    """
+    figure = Figure(figsize=(4.4 * len(curves), 3.6), layout="constrained")
+    axes = figure.subplots(1, len(curves), squeeze=False)[0]
+    for axis, (problem, one) in zip(axes, curves.items(), strict=True):
+        for number, (name, losses) in enumerate(one.items()):
+            color, style, _ = LINES[number % len(LINES)]
+            steps = np.arange(1, losses.shape[1] + 1)
+            axis.fill_between(
+                steps, losses.min(0), losses.max(0), color=color, alpha=0.12, linewidth=0
+            )
+            axis.plot(steps, np.median(losses, 0), color=color, linestyle=style, label=name)
+        axis.axvline(until, color=SOFT, linewidth=0.8)
+        axis.set_yscale("log")
+        axis.set_title(problem, fontsize=10)
+        axis.set_xlabel("step; band: all seeds")
+        axis.spines[["top", "right"]].set_visible(False)
+        axis.grid(axis="y", alpha=0.25)
+    axes[0].set_ylabel("median loss over problems")
+    axes[0].legend(fontsize=8, frameon=False)
     return figure
 
 

@@ -146,6 +146,8 @@ class KeepsAGraph(Sound):
 
 
 class ForgetsWhatWasBefore(Sound):
+    online = True
+
     def observe(self, state: Any, examples: Examples) -> Any:
         return self.adapt(examples)
 

@@ -28,7 +28,7 @@ def test_a_row_says_what_it_is(name: str):
     assert "State:" in constructor.__doc__ and ">>>" in constructor.__doc__
     on_pictures = TaskShape((1, 16, 16), 5, 20, "classification")
     built = build_learner(Choice(name), Choice("conv4"), on_pictures)
-    assert built.transductive == row.transductive
+    assert built.transductive == row.transductive and built.online == row.online
 
 
 @pytest.mark.parametrize("name", LEARNERS)

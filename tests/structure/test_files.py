@@ -24,7 +24,10 @@ SOURCES = files("src/kshot/**/*.py")
 EXAMPLES = files("examples/*.py")
 RECIPES = files("recipes/**/*.toml")
 BENCHMARKS = files("results/benchmarks/**/*.json")
-RESULTS = [path for path in files("results/**/*.json") if path not in BENCHMARKS]
+OPTIMIZERS = files("results/optimizers/**/*.json")
+RESULTS = [
+    path for path in files("results/**/*.json") if path not in BENCHMARKS and path not in OPTIMIZERS
+]
 
 RESULT_KEYS = {
     "learner",
@@ -50,6 +53,7 @@ RESULT_KEYS = {
     "recipe",
     "published",
 }
+OPTIMIZER_KEYS = {"problem", "optimizer", "seed", "command", "versions", "git", "machine"}
 BENCHMARK_KEYS = {"case", "ours", "peer", "peer_name", "ratio", "unit"}
 
 
@@ -172,6 +176,11 @@ def test_no_two_rows_of_a_result_measure_the_same(path: str, tmp_path: Path):
 @pytest.mark.parametrize("path", BENCHMARKS)
 def test_a_benchmark_is_whole(path: str):
     check_rows(path, BENCHMARK_KEYS)
+
+
+@pytest.mark.parametrize("path", OPTIMIZERS)
+def test_a_result_of_optimizers_is_whole(path: str):
+    check_rows(path, OPTIMIZER_KEYS)
 
 
 PAGES = ["README.md", "docs/compare.md", "docs/choose.md", "docs/heads.md"]

@@ -24,6 +24,8 @@ from kshot.training.unroll import (
     descent,
     evolved,
     losses_along,
+    summed,
+    summed_logarithms,
     train_unrolled,
 )
 
@@ -112,6 +114,25 @@ def test_second_derivatives_are_kept_where_asked_for():
         ends.append(losses_along(descent(bowls(), rule), 4).sum(0).mean())
     slope = float((ends[0] - ends[1]) / 2e-6)
     assert float(exact @ direction) == pytest.approx(slope, rel=1e-5)
+
+
+def test_objectives_by_their_definitions():
+    losses = torch.tensor([[1.0, 2.0, 3.0], [0.5, 0.0, 4.0]])
+    assert summed(losses).item() == pytest.approx((1.5 + 2 + 7) / 3)
+    expected = sum(math.log(loss + 0.01) for loss in losses.flatten().tolist()) / 3
+    assert summed_logarithms(losses).item() == pytest.approx(expected)
+
+
+def test_the_gradient_is_that_of_the_objective():
+    """With one step in a truncation: that of the mean logarithm over problems."""
+    rule = learned()
+    next(backpropagated(descent(bowls(), rule), 1, 1, summed_logarithms))
+    ours = gradient(rule)
+    rule.zero_grad()
+    process = descent(bowls(), rule)
+    losses, _ = process.step(process.init())
+    (losses + 0.01).log().mean().backward()
+    torch.testing.assert_close(ours, gradient(rule))
 
 
 class Leaky(nn.Module):

@@ -43,8 +43,8 @@ def digits() -> tuple[Float[Tensor, "n 64"], Int[Tensor, " n"]]:
     """scikit-learn's 1,797 handwritten digits of 8 x 8 pixels in [0, 1], and their labels."""
     from sklearn.datasets import load_digits
 
-    data = load_digits()
-    return torch.tensor(data.data / 16, dtype=torch.float32), torch.tensor(data.target)
+    inputs, labels = load_digits(return_X_y=True)
+    return torch.tensor(inputs / 16, dtype=torch.float32), torch.tensor(labels)
 
 
 def classifiers(

@@ -11,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from kshot.episodes import map_tensors
+from kshot.learners.optimization.black_box import BlackBoxOptimizer, Search
 from kshot.learners.optimization.update_rules import (
     CoordinatewiseRule,
     Params,
@@ -27,6 +28,7 @@ __all__ = [
     "descent",
     "evolved",
     "losses_along",
+    "search",
     "summed",
     "summed_logarithms",
     "train_unrolled",
@@ -120,6 +122,36 @@ def descent(problem: OptimizationProblem, rule: UpdateRule, *, first_order: bool
     return Unroll(init, step)
 
 
+def search(
+    problem: OptimizationProblem,
+    optimizer: BlackBoxOptimizer,
+    *,
+    observed_improvement: bool = False,
+) -> Unroll:
+    """A network at work on functions of `x` in the unit cube, which it evaluates and no more.
+
+    Args:
+        problem: what to minimize; where it says to start does not matter.
+        optimizer: by what.
+        observed_improvement: let the loss of a step be by how much its value is below the lowest so
+            far, or zero, instead of the value (L_OI instead of L_sum in the paper).
+    """
+
+    def init() -> Search:
+        return optimizer.start(len(problem.init["x"]))
+
+    def step(before: Search) -> tuple[Tensor, Search]:
+        values = problem.loss({"x": before.x}, 0)
+        lowest = before.lowest
+        if observed_improvement:
+            # The first value improves on the functions' mean, zero.
+            improvement = (values - torch.where(lowest.isfinite(), lowest, 0)).clamp_max(0)
+            return improvement, optimizer.observe(before, values)
+        return values, optimizer.observe(before, values)
+
+    return Unroll(init, step)
+
+
 def losses_along(process: Unroll, num_steps: int) -> Float[Tensor, "steps problems"]:
     """The losses of some steps, with nothing kept for a backward pass."""
     with torch.no_grad():
@@ -131,13 +163,15 @@ def summed(losses: Float[Tensor, "steps problems"]) -> Float[Tensor, ""]:
     return losses.sum(0).mean()
 
 
-def summed_logarithms(losses: Float[Tensor, "steps problems"]) -> Float[Tensor, ""]:
-    """Logarithms of losses above zero, summed over steps and averaged over problems.
+def summed_logarithms(
+    losses: Float[Tensor, "steps problems"], floor: float = 0.01
+) -> Float[Tensor, ""]:
+    """Logarithms of losses (not negative) plus a floor, summed over steps, averaged over problems.
 
-    For them a loss that falls from .02 to .01 is worth as much as one that falls from 2 to 1: what
-    is learned goes on to converge where a sum of losses would have it rest.
+    A loss that falls from 2 to 1 is worth as much as one that falls from 20 to 10, so that hard
+    problems do not outweigh all others; below the floor there is little more to win.
     """
-    return losses.clamp_min(torch.finfo(losses.dtype).tiny).log().sum(0).mean()
+    return (losses + floor).log().sum(0).mean()
 
 
 def backpropagated(
@@ -243,6 +277,7 @@ def train_unrolled(
     clip_norm: float = 0.0,
     objective: Objective = summed,
     validation: Sequence[Unroll] = (),
+    criterion: Objective = summed,
     validate_every: int = 20,
 ) -> list[float]:
     """Learn what optimizes, by truncated backpropagation; an outer step of Adam a truncation.
@@ -256,7 +291,8 @@ def train_unrolled(
         outer_lr: learning rate of Adam, which falls to zero as half a cosine.
         clip_norm: largest norm of the gradient; 0 leaves it as it is.
         objective: what of a truncation's losses (steps, problems) is to be small.
-        validation: processes on other problems, whose mean objective says which weights are best.
+        validation: processes on other problems, which say which weights are best.
+        criterion: what of their losses (steps, problems) is to be small.
         validate_every: iterations between validations.
 
     Returns:
@@ -286,7 +322,7 @@ def train_unrolled(
         history.append(torch.cat(losses).mean().item())
         done = iteration + 1 == iterations
         if validation and (done or (iteration + 1) % validate_every == 0):
-            scores = [objective(losses_along(process, num_steps)) for process in validation]
+            scores = [criterion(losses_along(process, num_steps)) for process in validation]
             score = torch.stack(scores).mean().item()
             if score < best:
                 best, best_weights = score, map_tensors(Tensor.clone, dict(network.state_dict()))

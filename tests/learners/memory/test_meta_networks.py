@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from kshot.backbones.mlp import MLP
 from kshot.episodes import Episodes, Examples
-from kshot.learners.memory.meta_networks import MetaNet, partners, preprocessed
+from kshot.learners.memory.meta_networks import MetaNet, partners
 from kshot.testing import check_meta_gradient
 
 
@@ -157,13 +157,6 @@ def test_nothing_but_constant_gradients_comes_from_the_classifier_of_u(
     learner.classifier.requires_grad_(True)
     learner(one_shot).backward()
     assert learner.classifier.weight.grad is None
-
-
-def test_gradients_are_seen_as_their_size_and_sign():
-    gradients = torch.tensor([0.0, 1.0, -1.0, 20.0, 1e-3, -1e-5, math.exp(-7)], dtype=torch.float64)
-    expected = torch.stack([seen(value) for value in gradients])
-    torch.testing.assert_close(preprocessed(gradients), expected)
-    assert preprocessed(gradients.view(7, 1)).shape == (7, 1, 2)
 
 
 def test_an_example_is_paired_with_the_next_of_its_class_or_of_another():

@@ -1,7 +1,6 @@
 """Meta networks: gradients of support losses become fast weights, which a memory keeps."""
 
 import copy
-import math
 from collections.abc import Callable
 from contextlib import nullcontext
 from typing import Any, NamedTuple
@@ -16,9 +15,10 @@ from kshot.config import BatchNormPolicy
 from kshot.episodes import Inputs
 from kshot.learners.embedding_learner import EmbeddingLearner, labelled_embeddings
 from kshot.learners.metric.distances import cosines
+from kshot.learners.preprocessing import preprocess
 from kshot.losses import Loss, cross_entropy, mask_absent
 
-__all__ = ["FastWeightMemory", "MetaNet", "partners", "preprocessed"]
+__all__ = ["FastWeightMemory", "MetaNet", "partners"]
 
 
 class FastWeightMemory(NamedTuple):
@@ -149,7 +149,7 @@ class MetaNet(EmbeddingLearner[FastWeightMemory]):
         counted = targets.sum(-1) > 0
         fast = self._task_weights(task_gradients, counted[:, : self.num_gradients])
         hidden, output = (
-            _fast_weights(self.example_weight(preprocessed(gradient)))
+            _fast_weights(self.example_weight(preprocess(gradient, p=7.0)))
             for gradient in example_gradients
         )
         return FastWeightMemory(fast, self._represent(of_u, fast), hidden, output, counted)
@@ -221,7 +221,7 @@ class MetaNet(EmbeddingLearner[FastWeightMemory]):
         tasks, _, dim, _ = gradients.shape
         hidden = cell = gradients.new_zeros(tasks * dim * dim, self.task_reader.hidden_size)
         for gradient, real in zip(gradients.unbind(1), counted.unbind(1), strict=True):
-            read = self.task_reader(preprocessed(gradient).view(-1, 2), (hidden, cell))
+            read = self.task_reader(preprocess(gradient, p=7.0).view(-1, 2), (hidden, cell))
             real = real.repeat_interleave(dim * dim).unsqueeze(1)
             hidden, cell = torch.where(real, read[0], hidden), torch.where(real, read[1], cell)
         return _fast_weights(self.task_weight(hidden).view(tasks, dim, dim, 1))
@@ -238,21 +238,6 @@ class _Twice(nn.Module):
 
     def forward(self, inputs: Inputs) -> Float[Tensor, "n twice"]:
         return torch.cat([self.representation(inputs), self.base(inputs)], -1)
-
-
-def preprocessed(gradients: Float[Tensor, "*shape"], p: float = 7.0) -> Float[Tensor, "*shape two"]:
-    """Size and sign of each gradient g, on scales that a network can read.
-
-    (log |g| / p, sign g) where |g| is at least exp(-p), else (-1, exp(p) g), as in Learning to
-    learn by gradient descent by gradient descent (NeurIPS 2016, appendix A).
-
-    Example:
-        >>> preprocessed(torch.tensor([1.0, -1e-9]))
-        tensor([[ 0.0000e+00,  1.0000e+00],
-                [-1.0000e+00, -1.0966e-06]])
-    """
-    size = gradients.abs().clamp_min(math.exp(-p)).log() / p
-    return torch.stack([size, (gradients * math.exp(p)).clamp(-1, 1)], -1)
 
 
 def partners(

@@ -87,6 +87,8 @@ class SNAIL(EmbeddingLearner[ReadSequence]):
         A Simple Neural Attentive Meta-Learner. ICLR 2018. https://arxiv.org/abs/1707.03141
     """
 
+    online = True
+
     def __init__(
         self,
         encoder: nn.Module,
@@ -175,7 +177,7 @@ class SNAIL(EmbeddingLearner[ReadSequence]):
         real = read.targets.sum(-1) > 0
         x, kept = self._steps(embeddings, targets), []
         for block, earlier in zip(self.blocks, read.blocks, strict=True):
-            features, rows = block.following(x, earlier, real)
+            features, rows = block.following(x, earlier, real)  # pyright: ignore[reportCallIssue]
             x = torch.cat([x, features], -1)
             kept.append(rows)
         return x, tuple(kept)

@@ -9,10 +9,10 @@ from kshot.learners.optimization.update_rules.gated import GatedRule
 from kshot.learners.optimization.update_rules.learned_optimizer import LearnedOptimizer
 from kshot.learners.optimization.update_rules.learned_rates import LearnedRates
 from kshot.learners.optimization.update_rules.momentum import Momentum
-from kshot.learners.optimization.update_rules.preprocessing import preprocess
 from kshot.learners.optimization.update_rules.sgd import SGD
 from kshot.learners.optimization.update_rules.step_rates import StepRates
 from kshot.learners.optimization.update_rules.torch_optimizer import torch_optimizer
+from kshot.learners.preprocessing import preprocess
 
 __all__ = [
     "SGD",

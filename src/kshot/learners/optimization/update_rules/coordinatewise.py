@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from kshot.backbones.recurrent import CellState, LSTMCell
 from kshot.learners.optimization.update_rules.base import Params, UpdateRule
-from kshot.learners.optimization.update_rules.preprocessing import preprocess
+from kshot.learners.preprocessing import preprocess
 
 __all__ = ["CoordinateState", "CoordinatewiseRule"]
 
