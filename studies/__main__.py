@@ -5,7 +5,15 @@ import sys
 
 __all__: list[str] = []
 
-NAMES = ("heads", "estimates", "rejection", "adapter", "copy_task", "learned_optimizer")
+NAMES = (
+    "heads",
+    "estimates",
+    "rejection",
+    "adapter",
+    "copy_task",
+    "learned_optimizer",
+    "black_box",
+)
 
 if __name__ == "__main__":
     name, *rest = sys.argv[1:] or [""]

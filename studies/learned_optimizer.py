@@ -76,8 +76,8 @@ def main(arguments: list[str]) -> None:
         "quadratics": Family(
             lambda num, generator: quadratics(num, generator=generator),
             lambda: LearnedOptimizer(preprocessed=False),  # as the paper does here
-            {"iterations": 240, "outer_lr": 0.006, "objective": summed_logarithms},
-            64,
+            {"iterations": 240, "outer_lr": 0.004, "objective": summed_logarithms},
+            128,
             256,
         ),
         "digits, 20 sigmoid units": Family(
