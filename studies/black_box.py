@@ -39,7 +39,7 @@ def main(arguments: list[str]) -> None:
         started = time.perf_counter()
         network = train(seed, share)
         seconds = round(time.perf_counter() - started, 1)
-        tests = draw(TESTS, 10_000 + seed)
+        tests = draw(TESTS, 20_000 + seed)
         least = lowest(tests)
         searches: dict[str, Callable[[], Tensor]] = {
             "learned": lambda network=network, tests=tests: losses_along(

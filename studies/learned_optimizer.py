@@ -105,7 +105,7 @@ def main(arguments: list[str]) -> None:
             rule = train(family, seed, share)
             seconds = round(time.perf_counter() - started, 1)
             for problem, draw in [(name, family.draw), *others.items()]:
-                tests = draw(family.tests, torch.Generator().manual_seed(10_000 + seed))
+                tests = draw(family.tests, torch.Generator().manual_seed(20_000 + seed))
                 curves = {"learned": curve(tests, rule)}
                 for kind, make in TUNED.items():
                     curves[kind] = curve(tests, make(rates[problem][kind]))
