@@ -43,6 +43,8 @@ class MetaLearner(nn.Module, ABC, Generic[State]):
 
     Then it says how alike a query and the class are, and one class can be a task: verification.
     """
+    online: bool = False
+    """Whether what it learned can go on learning, by `observe(state, examples) -> state`."""
     num_test_steps: int | None = None
     """Inner steps in evaluation mode; None for a learner that takes none."""
 

@@ -22,14 +22,14 @@ POLICIES = ("running", "batch", "support", "support_and_query")
 
 # Learners whose predictions depend on the order of the support set: memories that read a sequence.
 # Or whose minibatches go round it in its order.
-MEMORIES = {name for name, row in LEARNERS.items() if row.family == "memory"}
-SEQUENTIAL = {"matching_fce", "reptile"} | MEMORIES
+ONLINE = {name for name, row in LEARNERS.items() if row.online}
+SEQUENTIAL = {"matching_fce", "reptile"} | ONLINE
 # Learners whose columns start apart: the head is a learned initialization, or a random one.
 LEARNED_HEADS = {"maml", "maml_plus_plus", "imaml", "fomaml", "anil", "meta_sgd", "reptile"}
-LEARNED_HEADS |= MEMORIES
+LEARNED_HEADS |= ONLINE
 RANDOM_HEADS = {"baseline_plus_plus"}
 # Learners whose comparison is a network: before it is trained, labels tell it nothing.
-LEARNED_COMPARISON = {"relation"} | MEMORIES
+LEARNED_COMPARISON = {"relation"} | ONLINE
 # Learners whose loss jumps where rounding decides which examples count: ties of many zeros here.
 CHOOSES_EXAMPLES = {"triplet"}
 # Learners that use unlabelled rows of the support set.

@@ -29,6 +29,7 @@ def test_a_row_says_what_it_is(name: str):
     on_pictures = TaskShape((1, 16, 16), 5, 20, "classification")
     built = build_learner(Choice(name), Choice("conv4"), on_pictures)
     assert built.transductive == row.transductive
+    assert built.online == row.online
 
 
 @pytest.mark.parametrize("name", LEARNERS)

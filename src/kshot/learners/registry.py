@@ -1,9 +1,7 @@
 """The registry of learners: name -> constructor and traits, read by CLI, tests, docs and demo."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal, NamedTuple
+from typing import Any
 
 from torch import nn
 
@@ -36,26 +34,11 @@ from kshot.learners.optimization.meta_sgd import MetaSGD
 from kshot.learners.optimization.nil import NIL
 from kshot.learners.optimization.reptile import Reptile
 from kshot.learners.optimization.ridge import R2D2
+from kshot.learners.row import LearnerRow, TaskShape
 from kshot.losses import cross_entropy, mean_squared_error
 from kshot.options import call_with_options, nearest
 
 __all__ = ["LEARNERS", "LearnerRow", "TaskShape", "build_learner"]
-
-
-class TaskShape(NamedTuple):
-    """What a learner must know of its tasks to be built.
-
-    Attributes:
-        input_shape: shape of one input.
-        way: columns of the largest episode: classes, or numbers to predict.
-        num_classes: number of training classes; 0 in regression.
-        kind: "classification" or "regression".
-    """
-
-    input_shape: tuple[int, ...]
-    way: int
-    num_classes: int
-    kind: Literal["classification", "regression"]
 
 
 def _encoder(encoder: nn.Module, tasks: TaskShape) -> tuple[Any, ...]:
@@ -72,40 +55,6 @@ def _encoder_and_way(encoder: nn.Module, tasks: TaskShape) -> tuple[Any, ...]:
 
 def _encoder_and_outputs(encoder: nn.Module, tasks: TaskShape) -> tuple[Any, ...]:
     return (encoder, tasks.num_classes or tasks.way)
-
-
-@dataclass(frozen=True)
-class LearnerRow:
-    """A learner and what it is.
-
-    Attributes:
-        constructor: the class, or a `partial` of it that makes it the paper's method.
-        arguments: what its constructor takes before its options, made from an encoder.
-        family: its folder: which part of the learner is learned.
-        summary: the idea in one line.
-        reference: title, venue and year of the paper.
-        kinds: kinds of task it can learn.
-        meta_trained: whether it has meta-parameters to train.
-        meta_gradient: what the gradient of its meta-loss is: the exact one, first order only,
-            implicit, of another loss than the reported one (surrogate), or none.
-        transductive: whether, as its paper runs it, a prediction depends on the other queries.
-        online: whether what it learned can go on learning, one example after the other
-            (`SequenceLearner.observe`), instead of adapting anew.
-        of_any_encoder: whether it makes sense on an encoder that another learner trained: nothing
-            else of it has to be learned first.
-    """
-
-    constructor: Callable[..., MetaLearner]
-    arguments: Callable[[nn.Module, TaskShape], tuple[Any, ...]]
-    family: Literal["baselines", "metric", "memory", "optimization"]
-    summary: str
-    reference: str
-    kinds: tuple[Literal["classification", "regression"], ...] = ("classification",)
-    meta_trained: bool = True
-    meta_gradient: Literal["exact", "first_order", "implicit", "surrogate", "none"] = "exact"
-    transductive: bool = False
-    online: bool = False
-    of_any_encoder: bool = False
 
 
 _untrained = partial(LearnerRow, meta_trained=False, meta_gradient="none", of_any_encoder=True)

@@ -168,12 +168,8 @@ def check_saving(learner: MetaLearner, episodes: Episodes) -> None:
 
 
 def check_online(learner: MetaLearner, episodes: Episodes) -> None:
-    """For learners with `observe`: adapting to some examples, then observing others, is the same.
-
-    The same as adapting to all of them, and the observed state is another one.
-    """
-    observe = getattr(learner, "observe", None)
-    if observe is None:
+    """Online learners: adapting to some examples and observing the others is adapting to all."""
+    if not learner.online:
         return
     learner, episodes = double_copy(learner, episodes)
     support, query, _ = episodes
@@ -185,7 +181,7 @@ def check_online(learner: MetaLearner, episodes: Episodes) -> None:
         )
         state = learner.adapt(first)
         kept = map_tensors(torch.clone, state)
-        observed = learner.observe(state, rest)  # pyright: ignore
+        observed = learner.observe(state, rest)  # pyright: ignore[reportCallIssue]
         expect_same(state, kept, "observe must not change the state it is given")
         expect_same(
             predict_query(learner, observed, query),

@@ -68,6 +68,7 @@ class SequenceLearner(EmbeddingLearner[SequenceState], ABC, Generic[Memory]):
     """
 
     batch_norm_policies = ("running",)
+    online = True
 
     def __init__(
         self,
