@@ -11,7 +11,7 @@ from kshot.data.sampler import Sampler
 from kshot.episodes import Episodes, Examples, map_tensors
 from kshot.evaluation.embedded import embedded_once
 from kshot.evaluation.evaluate import Evaluation, evaluation_mode, fitting_batch, require_numbers
-from kshot.evaluation.intervals import mean_interval
+from kshot.evaluation.intervals import share_interval
 from kshot.learner import MetaLearner
 from kshot.learners.memory.sequence_learner import SequenceLearner
 from kshot.losses import check_examples, counted_rows, mask_absent
@@ -19,7 +19,7 @@ from kshot.losses import check_examples, counted_rows, mask_absent
 __all__ = ["evaluate_instances", "instance_numbers", "most_at_first"]
 
 SURE = 0.9999
-"""Of the interval by which a label is said to be seen early: chance alone gives no such alarm."""
+"""Confidence of the interval by which labels are said to be seen early."""
 
 
 def evaluate_instances(
@@ -67,7 +67,8 @@ def evaluate_instances(
         )
     if device is not None:
         learner.to(device)
-    parameter = next(learner.parameters(), torch.zeros(0))
+    place = next((p.device for p in learner.parameters()), torch.device(device or "cpu"))
+    dtype = next((p.dtype for p in learner.parameters()), None)
     size = batch_episodes or fitting_batch(sampler.sample([0]), learner.batch_norm)
     wanted = sorted({1, *instances})
     scores: list[Tensor] = []
@@ -76,7 +77,7 @@ def evaluate_instances(
         scored, drawn = embedded_once(learner, sampler)
         for start in range(0, num_episodes, size):
             batch = range(start, min(start + size, num_episodes))
-            episodes = drawn.sample(batch).to(parameter.device, parameter.dtype)
+            episodes = drawn.sample(batch).to(place, dtype)
             check_examples(episodes.support, learner.loss.kind, "support")
             predictions = _predict_in_turn(scored, episodes.support)
             require_numbers(predictions, batch)
@@ -160,10 +161,11 @@ def _ways(episodes: Episodes) -> Int[Tensor, " tasks"]:
 
 
 def _require_no_leak(accuracies: np.ndarray, limits: np.ndarray) -> None:
-    excess = mean_interval(accuracies - limits, SURE)
-    if excess.mean > excess.half_width:
+    accuracy, limit = float(accuracies.mean()), float(limits.mean())
+    # As if an episode were one trial: too wide an interval, which gives no false alarm.
+    if share_interval(accuracy, len(accuracies), SURE).low > limit:
         raise ValueError(
-            f"The first example of a class is named right in {100 * accuracies.mean():.1f} % of "
-            f"cases, and without its label it can be in {100 * limits.mean():.1f} % at most. "
-            "Either the learner sees labels too early, or they are not drawn anew in each episode."
+            f"The first example of a class is named right in {100 * accuracy:.1f} % of cases, and "
+            f"without its label it can be in {100 * limit:.1f} % at most. Either the learner sees "
+            "labels too early, or they are not drawn anew in each episode."
         )
