@@ -41,7 +41,7 @@ STEPS: dict[str, dict[str, Any]] = {
     "relation": {"hidden": 3},
     "lstm": {"hidden": 6},
     "gru": {"hidden": 6},
-    "ntm": {"hidden": 6, "slots": 5, "width": 3},
+    "ntm": {"hidden": 10, "slots": 5, "width": 3},
     "mann": {"hidden": 6, "slots": 8, "width": 3, "num_heads": 2},
     "reptile": {"num_inner_steps": 2, "num_test_steps": 3, "inner_lr": 0.05},
 }
