@@ -34,7 +34,8 @@ def evaluate_instances(
     """Score a learner on the support sets of episodes 0 .. num_episodes - 1, read in their order.
 
     Every example is predicted before its label is shown, from the labelled examples before it. A
-    `SequenceLearner` reads on; any other learner adapts anew to all that came so far. The k-th
+    `SequenceLearner` reads on; any other learner adapts anew to all that came so far, and names one
+    of the classes that came. The k-th
     instance is the k-th example of its class in the sequence: k - 1 examples of the class have been
     told by then, and a random number of each other class. That is not k - 1 shots.
 
@@ -121,7 +122,10 @@ def most_at_first(way: Int[Tensor, " tasks"]) -> Float[Tensor, " tasks"]:
 
 
 def _predict_in_turn(learner: MetaLearner, examples: Examples) -> Float[Tensor, "tasks n way"]:
-    """Logits of each example after those before it; nothing is known of the first."""
+    """Logits of each example after those before it; nothing is known of the first.
+
+    A learner that adapts anew knows nothing of classes that did not come yet: it names the others.
+    """
     if isinstance(learner, SequenceLearner):
         return learner.predict_in_turn(examples)
     logits = [torch.zeros_like(examples.targets[:, :1])]
@@ -130,7 +134,10 @@ def _predict_in_turn(learner: MetaLearner, examples: Examples) -> Float[Tensor, 
             map_tensors(lambda tensor, rows=rows: tensor[:, rows], examples)
             for rows in (slice(place), slice(place, place + 1))
         )
-        logits.append(learner.predict(learner.adapt(before), this.inputs, this.mask))
+        counted = counted_rows(before.targets, before.mask, "classification")
+        came = ((before.targets > 0) & counted.unsqueeze(-1)).any(1)
+        predictions = learner.predict(learner.adapt(before), this.inputs, this.mask)
+        logits.append(mask_absent(predictions, came))
     return torch.cat(logits, 1)
 
 
