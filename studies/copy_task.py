@@ -20,7 +20,7 @@ from kshot.evaluation.results import git_revision, machine, merge_results, versi
 
 __all__ = ["Kept", "copying", "main", "share_copied"]
 
-BITS, LONGEST, BATCH, LEARNING_RATE, LARGEST_GRADIENT = 8, 20, 16, 1e-3, 10.0
+BITS, LONGEST, BATCH, LEARNING_RATE, LARGEST_GRADIENT = 8, 20, 16, 1e-3, 1.0
 TRIALS, CHECK_EVERY = 200, 100
 RESULTS = Path("results/memory/copy_task.json")
 
