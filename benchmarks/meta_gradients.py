@@ -14,7 +14,7 @@ from kshot.config import Choice
 from kshot.episodes import map_tensors
 from kshot.learners.optimization.fast_weights import FastWeightLearner
 from kshot.learners.registry import TaskShape, build_learner
-from kshot.options import option_types
+from kshot.options import option_types, unwrapped
 from kshot.testing import meta_gradient_error
 
 __all__ = ["main"]
@@ -59,7 +59,8 @@ def _cases() -> Iterator[tuple[str, str, str | None, str | None, bool]]:
         for backbone, masked in itertools.product(NETWORKS, (False, True)):
             # Pre-training, what the meta-loss of fine_tuning is, knows no policy.
             own = backbone == "mlp" or name == "fine_tuning"
-            policies: tuple[str | None, ...] = (None,) if own else POLICIES
+            able = unwrapped(row.constructor).batch_norm_policies  # pyright: ignore
+            policies = (None,) if own else tuple(policy for policy in POLICIES if policy in able)
             strategies: tuple[str | None, ...] = ("vmap", "loop") if looped else (None,)
             for policy, strategy in itertools.product(policies, strategies):
                 yield name, backbone, strategy, policy, masked

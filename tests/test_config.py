@@ -42,6 +42,8 @@ def test_bounds():
 def test_an_evaluation_of_one_episode_is_refused():
     with pytest.raises(ValueError, match="at least 2 episodes"):
         EvaluationConfig(episodes=1)
+    with pytest.raises(ValueError, match="counted from 1"):
+        EvaluationConfig(instances=(0, 1))
 
 
 def test_the_fingerprint_is_of_what_is_learned_and_how():

@@ -62,6 +62,28 @@ def test_every_row_stands_beside_the_pixel_baseline(run_folder):
     assert all(0 <= row["accuracy"] <= 1 and row["ci95"] >= 0 for row in rows)
 
 
+def test_rows_of_instances(flags, tmp_path, capsys):
+    instances = ("--evaluation.instances", "1", "2", "4", "--evaluation.shots", "1")
+    folder, figure = tmp_path / "lstm", tmp_path / "instances.png"
+    lstm = [*flags, "--backbone", "flatten", "--episodes.shot", "4", *instances]
+    lstm.remove("--backbone.hidden")
+    lstm.remove("4")
+    assert main(["train", "lstm", *lstm, "--out", str(folder)]) == 0
+    assert "4-way, instance 2 of 4" in capsys.readouterr().out
+    rows = [row for row in read_results(folder / "results.json") if "instance" in row]
+    assert [(row["learner"], row["instance"]) for row in rows] == [
+        (name, k) for name in ("lstm", "nearest_centroid") for k in (1, 2, 4)
+    ]
+    assert all((row["way"], row["shot"], row["query_shot"]) == (4, 4, 0) for row in rows)
+    pixels = {row["instance"]: row["accuracy"] for row in rows[3:]}
+    assert pixels[1] < 0.6 and pixels[4] > 0.9
+    again = ["evaluate", str(folder), "--evaluation.instances", "4", "--figure", str(figure)]
+    assert main([*again, "--json"]) == 0
+    *_, lstm_row, pixel_row = json.loads(capsys.readouterr().out)
+    assert lstm_row["accuracy"] == rows[2]["accuracy"] and figure.stat().st_size > 5_000
+    assert pixel_row["instance"] == 4
+
+
 def test_an_existing_run_is_not_overwritten(run_folder, flags, capsys):
     before = (run_folder / "metrics.jsonl").read_text()
     assert main(["train", "protonet", *flags, "--out", str(run_folder)]) == 1

@@ -42,7 +42,7 @@ STEPS: dict[str, dict[str, Any]] = {
     "relation": {"hidden": 3},
     "lstm": {"hidden": 6},
     "gru": {"hidden": 6},
-    "ntm": {"hidden": 6, "slots": 5, "width": 3},
+    "ntm": {"hidden": 10, "slots": 5, "width": 3},
     "mann": {"hidden": 6, "slots": 8, "width": 3, "num_heads": 2},
     "snail": {"filters": 4, "max_shot": 2},
     "metanet": {"units": 3, "num_gradients": 3},

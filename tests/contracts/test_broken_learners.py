@@ -236,7 +236,7 @@ BROKEN: list[tuple[type[Sound], Callable[..., None], str]] = [
     (MixesTasks, check_task_independence, "depend on the other tasks"),
     (MixesTasks, check_state, "slice of a state"),
     (KeepsAGraph, check_no_grad, "no graph may be kept"),
-    (ForgetsWhatWasBefore, check_online, "adapting to 1 examples and observing the rest"),
+    (ForgetsWhatWasBefore, check_online, "Adapting to 1 examples and observing the rest"),
     (ForgetsWhenSaved, check_saving, "state_dict must hold all"),
     (CannotBePickled, check_saving, "pickle"),
     (OneWayOnly, check_other_sizes, r"must say that \d classes"),

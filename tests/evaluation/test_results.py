@@ -17,7 +17,7 @@ from kshot.evaluation.results import (
 PROVENANCE = {"command": "kshot train", "recipe": None, "versions": {}, "git": None, "machine": "x"}
 
 
-def row(metric="accuracy", way=5, **changes):
+def row(metric="accuracy", way=5, instance=None, **changes):
     scores = np.array([0.5, 0.7, 0.9, 0.7])
     config = RunConfig(
         learner=Choice("protonet"),
@@ -34,6 +34,7 @@ def row(metric="accuracy", way=5, **changes):
         protocol="scripts",
         training={"train_seconds": 1.0, "train_iterations": 2},
         provenance=PROVENANCE,
+        instance=instance,
     )
 
 
@@ -47,6 +48,17 @@ def test_a_row_has_the_mean_and_its_interval():
         assert row(published=(unlike,))["published"] is None
 
 
+def test_a_row_of_an_instance_stands_beside_its_own_figure():
+    published = tuple(Published(5, 1, k / 10, "", instance=k) for k in (1, 2))
+    made = row(instance=2, published=published)
+    assert made["published"]["accuracy"] == 0.2
+    assert (made["instance"], made["shot"], made["query_shot"]) == (2, 1, 0)
+    assert row(instance=3, published=published)["published"] is None
+    assert "instance" not in row() and row(published=published)["published"] is None
+    assert row(instance=2)["published"] is None
+    assert not same_episodes(made, row(instance=1))
+
+
 def test_a_regression_row_has_errors_and_no_accuracy():
     made = row("mean_squared_error")
     assert made["accuracy"] is None
@@ -58,7 +70,10 @@ def test_rows_of_the_same_measurement_are_replaced_and_others_stay(tmp_path):
     first = {"seed": 0, "way": 5, "accuracy": 0.1}
     merge_results(path, [first, {**first, "seed": 1}, {**first, "way": 20}])
     merge_results(path, [{**first, "accuracy": 0.3}])
-    found = sorted((row["seed"], row["way"], row["accuracy"]) for row in read_results(path))
+    merge_results(path, [{**first, "instance": 1}])
+    *rows, of_instance = read_results(path)
+    assert of_instance["instance"] == 1
+    found = sorted((row["seed"], row["way"], row["accuracy"]) for row in rows)
     assert found == [(0, 5, 0.3), (0, 20, 0.1), (1, 5, 0.1)]
     assert read_results(tmp_path / "absent.json") == []
 

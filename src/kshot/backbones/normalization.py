@@ -8,6 +8,7 @@ set of rows.
 
 import contextlib
 import contextvars
+import math
 import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -344,7 +345,7 @@ def _mean_and_variance(x: Tensor, rows: Tensor | None) -> tuple[Tensor, Tensor]:
         variance, mean = torch.var_mean(x, dims, correction=0)
         return mean, variance
     weight = rows.to(x.dtype).view(-1, *(1,) * (x.dim() - 1))
-    count = weight.sum().clamp_min(1) * x[0, 0].numel()
+    count = weight.sum().clamp_min(1) * math.prod(x.shape[2:])
     mean = (x * weight).sum(dims) / count
     return mean, ((x - _channels(mean, x)).square() * weight).sum(dims) / count
 

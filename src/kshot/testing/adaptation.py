@@ -168,8 +168,11 @@ def check_saving(learner: MetaLearner, episodes: Episodes) -> None:
 
 
 def check_online(learner: MetaLearner, episodes: Episodes) -> None:
-    """Online learners: adapting to some examples and observing the others is adapting to all."""
-    if not learner.online:
+    """Online learners: adapting to some examples and observing the others is adapting to all.
+
+    Unless BatchNorm has statistics of the examples that it sees together.
+    """
+    if not learner.online or learner.batch_norm not in ("none", "running"):
         return
     learner, episodes = double_copy(learner, episodes)
     support, query, _ = episodes

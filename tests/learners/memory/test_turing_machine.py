@@ -1,6 +1,9 @@
 """The Turing machine against the equations, one slot at a time; and it learns to copy."""
 
+import importlib
 import math
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -146,6 +149,40 @@ def test_a_step_reads_and_then_erases_and_adds(controller: str):
 def test_a_machine_without_room_is_refused():
     with pytest.raises(ValueError, match=r"at least one slot.*slots=0"):
         TuringMachine(3, 2, slots=0)
+
+
+def test_it_learns_to_copy():
+    """A controller that remembers nothing gives back what it has put into the memory."""
+    torch.manual_seed(1)
+    machine = TuringMachine(4, 3, controller="feed_forward", hidden=40, slots=8, width=8)
+    optimizer = torch.optim.Adam(machine.parameters(), 5e-3)
+
+    def answers(length: int, tasks: int) -> tuple[Tensor, Tensor]:
+        bits = torch.randint(0, 2, (tasks, length, 3)).float()
+        inputs = torch.zeros(tasks, 2 * length + 1, 4)
+        inputs[:, :length, :3], inputs[:, length, 3] = bits, 1
+        return machine(inputs)[:, length + 1 :], bits
+
+    for _ in range(400):
+        loss = F.binary_cross_entropy_with_logits(*answers(int(torch.randint(1, 5, ())), 32))
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(machine.parameters(), 1.0)
+        optimizer.step()
+    with torch.no_grad():
+        logits, bits = answers(4, 500)
+    assert ((logits > 0) == (bits > 0)).float().mean() > 0.85
+
+
+@pytest.mark.slow
+def test_it_copies_twice_as_long_sequences_as_it_was_trained_on(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.syspath_prepend(Path(__file__).parents[3])
+    study = importlib.import_module("studies.copy_task")
+    monkeypatch.setattr(study, "merge_results", lambda path, rows: written.extend(rows))
+    written: list[dict[str, Any]] = []
+    study.main(["lstm", "20"])
+    accuracy = {row["length"]: row["accuracy"] for row in written}
+    assert accuracy[20] > 0.95 and accuracy[40] > 0.7
 
 
 def test_gradients_are_exact():

@@ -244,7 +244,7 @@ class LogisticHead(LinearHeadLearner):
             gradient = self.inverse_strength * (x.T @ (probabilities / sums - y)) + penalized
             return loss + 0.5 * np.square(penalized).sum(), gradient.ravel()
 
-        tolerance = 1e-4 * self.inverse_strength * len(x)  # scikit-learn's, on a mean
+        tolerance = 1e-5 * self.inverse_strength * len(x)
         found = minimize(
             loss_and_gradient,
             np.zeros(shape).ravel(),

@@ -148,7 +148,11 @@ class SNAIL(EmbeddingLearner[ReadSequence]):
         return self.head(x)[..., :way]
 
     def observe(self, state: EmbeddingState, examples: Examples) -> EmbeddingState:
-        """Read further examples, at the cost of these alone: as if adapted to all of them."""
+        """Read further examples, at the cost of these alone: as if adapted to all of them.
+
+        Under the BatchNorm policies "running" and "none", that is: others take statistics of the
+        examples that are read together.
+        """
         embeddings = embed_query(
             self.encoder,
             self.batch_norm,
