@@ -42,6 +42,9 @@ class _FewShotEstimator(BaseEstimator):
         # A copy, so that neither its mode and policy here nor later training there reach the other.
         learner = _inductive(copy.deepcopy(learner).eval())
         device, dtype = place_of(learner)
+        if learner.online:  # it reads in order, and learned to from orders that tell nothing
+            order = torch.randperm(len(X), generator=torch.Generator().manual_seed(0))
+            X, targets = X[order.numpy()], targets[order]
         support = Examples(as_inputs(X, learner), targets.to(device, dtype).unsqueeze(0))
         with torch.no_grad(), refusals(learner, X):
             state = learner.adapt(support)
@@ -125,7 +128,8 @@ class FewShotClassifier(ClassifierMixin, _FewShotEstimator):
         height, width). Arrays of uint8 are divided by 255, all others are taken as they are.
         `check_estimator` passes with every check, on the default learner; `sample_weight` is not
         supported. The fitted estimator holds a copy of the learner's weights: train the learner
-        further and nothing changes before the next `fit`.
+        further and nothing changes before the next `fit`. A learner that reads in order is shown
+        the examples in a random order, always the same one.
     """
 
     def __init__(
