@@ -2,22 +2,20 @@
 
 import importlib
 import importlib.metadata
-import json
 import os
 import statistics
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from benchmarks.alone import peak_memory, told_alone
 from benchmarks.contestants import (
     ADAPTATIONS,
     COMPILED,
@@ -35,7 +33,7 @@ from benchmarks.rows import benchmark_row, read_rows, write_rows
 from kshot import MLP, Conv4, mean_squared_error
 from kshot.learners.task_map import choose_strategy, forward_flops
 
-__all__ = ["CASES", "cost", "main", "peak_memory"]
+__all__ = ["CASES", "cost", "main"]
 
 
 def _strided() -> nn.Module:
@@ -255,30 +253,23 @@ def _costs(
         if contestant in COMPILED and (not compile_limit or case.num_steps > MOST_STEPS_COMPILED):
             skipped[contestant] = "left out: no time was given to compile it, or it has many steps"
             continue
-        code = f"from benchmarks.inner_loop import cost; cost({name!r}, {contestant!r}, "
-        command = [sys.executable, "-c", f"{code}{case.tasks})"]
         try:
-            done = subprocess.run(
-                command,
-                capture_output=True,
-                text=True,
-                check=True,
+            costs[contestant] = told_alone(
+                "benchmarks.inner_loop:cost",
+                *(name, contestant, case.tasks),
                 timeout=compile_limit if contestant in COMPILED else None,
-                cwd=Path(__file__).parents[1],
             )
         except subprocess.TimeoutExpired:
             skipped[contestant] = f"not compiled within {compile_limit:.0f} s"
         except subprocess.CalledProcessError as error:
             skipped[contestant] = error.stderr.strip().splitlines()[-1]
-        else:
-            costs[contestant] = json.loads(done.stdout.splitlines()[-1])
-            continue
-        print(f"{name}: {contestant} is left out: {skipped[contestant]}")
+        if contestant in skipped:
+            print(f"{name}: {contestant} is left out: {skipped[contestant]}")
     return costs, skipped
 
 
-def cost(name: str, contestant: str, tasks: int) -> None:
-    """Print what a first step costs: its seconds, and the memory that it adds at its peak, in MB.
+def cost(name: str, contestant: str, tasks: int) -> dict[str, Any]:
+    """What a first step costs: its seconds, and the memory that it adds at its peak, in MB.
 
     A step on two examples comes before, to load what any step loads. Compiled contestants have
     none, since compiling is their cost; it takes more memory than the step, which is not told.
@@ -292,19 +283,7 @@ def cost(name: str, contestant: str, tasks: int) -> None:
     after = peak_memory()
     untold = contestant in COMPILED
     memory = None if untold or before is None or after is None else after - before
-    print(json.dumps({"seconds": seconds, "memory": memory}))
-
-
-def peak_memory() -> float | None:
-    """In MB; None where there is neither CUDA nor Linux.
-
-    Not getrusage's ru_maxrss: on Linux a process inherits that from the one that started it.
-    """
-    if DEVICE.type == "cuda":
-        return torch.cuda.max_memory_allocated() / 2**20
-    status = Path("/proc/self/status")
-    lines = status.read_text(encoding="utf-8").splitlines() if status.exists() else []
-    return next((int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM")), None)
+    return {"seconds": seconds, "memory": memory}
 
 
 def _first_call(step: Step) -> dict[str, float]:

@@ -1,16 +1,12 @@
 """A step of learned rules on a network of a million parameters, beside their matrix products."""
 
-import json
-import subprocess
-import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from benchmarks.inner_loop import peak_memory
+from benchmarks.alone import peak_memory, told_alone
 from benchmarks.rows import alternate, benchmark_row, write_rows
 from kshot import GatedRule, LearnedOptimizer
 from kshot.backbones.recurrent import LSTMCell
@@ -59,7 +55,7 @@ def _row(name: str, chunk: int) -> dict[str, Any]:
         gflop_per_second=flops / ours / 1e9,
         products_gflop_per_second=flops / peer / 1e9,
         threads=1,
-        **_memory(name, chunk),
+        **told_alone("benchmarks.learned_optimizer:added_memory", name, chunk),
     )
 
 
@@ -79,21 +75,8 @@ def _products(rule: CoordinatewiseRule, chunk: int) -> Callable[[], list[Tensor]
     return lambda: [torch.addmm(*case) for _ in range(-(-SIZE // chunk)) for case in cases]
 
 
-def _memory(name: str, chunk: int) -> dict[str, float]:
-    """What two steps add at the peak of a process of their own, and what one state takes."""
-    code = f"from benchmarks.learned_optimizer import added_memory; added_memory({name!r}, {chunk})"
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        capture_output=True,
-        text=True,
-        check=True,
-        cwd=Path(__file__).parents[1],
-    )
-    return json.loads(done.stdout.splitlines()[-1])
-
-
-def added_memory(name: str, chunk: int) -> None:
-    """Print the memory of two steps at its peak, which holds two states, and that of a state."""
+def added_memory(name: str, chunk: int) -> dict[str, float]:
+    """The memory of two steps at its peak, which holds two states, and that of a state."""
     torch.set_num_threads(1)
     rule, before = RULES[name](chunk), peak_memory()
     values = {"weight": torch.randn(1000, 1000)}
@@ -104,4 +87,4 @@ def added_memory(name: str, chunk: int) -> None:
     after = peak_memory()
     assert before is not None and after is not None, "memory is told on Linux only"
     size = sum(tensor.numel() for tensor in leaves(state)) * 4 / 2**20
-    print(json.dumps({"added_megabytes": round(after - before, 1), "state_megabytes": size}))
+    return {"added_megabytes": round(after - before, 1), "state_megabytes": size}

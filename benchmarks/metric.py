@@ -4,7 +4,6 @@ import gc
 import json
 import random
 import re
-import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
@@ -15,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from benchmarks.inner_loop import peak_memory
+from benchmarks.alone import peak_memory, told_alone
 from benchmarks.rows import alternate, benchmark_row, write_rows
 from benchmarks.sampling import unpacked
 from kshot import (
@@ -61,15 +60,7 @@ def main() -> None:
                 )
             )
     for name in LEARNERS:
-        code = f"from benchmarks.metric import added_memory; added_memory({name!r})"
-        done = subprocess.run(
-            [sys.executable, "-c", code],
-            capture_output=True,
-            text=True,
-            check=True,
-            cwd=Path(__file__).parents[1],
-        )
-        told = json.loads(done.stdout.splitlines()[-1])
+        told = told_alone("benchmarks.metric:added_memory", name)
         rows.append(
             benchmark_row(
                 f"{name}: comparing 20-way 5-shot 15-query, 16 tasks, memory added",
@@ -95,8 +86,8 @@ def _row(case: str, ours: Callable[[], Any], theirs: Callable[[], Any]) -> dict[
     )
 
 
-def added_memory(name: str) -> None:
-    """Print the memory that comparing adds at its peak, there and back, and that of embeddings."""
+def added_memory(name: str) -> dict[str, float]:
+    """The memory that comparing adds at its peak, there and back, and that of embeddings."""
     tasks, way, shot, query = 16, 20, 5, 15
     learner = _learner(name)
     dim = learner.encoder.embedding_dim
@@ -112,7 +103,7 @@ def added_memory(name: str) -> None:
     after = peak_memory()
     assert before is not None and after is not None, "memory is told on Linux only"
     embeddings = (support.numel() + queries.numel()) * 4 / 2**20
-    print(json.dumps({"comparison": after - before, "embeddings": embeddings}))
+    return {"comparison": after - before, "embeddings": embeddings}
 
 
 def _encoder(name: str) -> nn.Module:

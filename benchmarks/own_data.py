@@ -47,13 +47,13 @@ def _pictures(folder: Path) -> list[dict[str, Any]]:
 
     def start_only() -> float:
         start = time.perf_counter()
-        subprocess.run([sys.executable, "-c", "import torch, scipy.optimize"], check=True)
+        subprocess.run([sys.executable, "-c", "import torch"], check=True)
         return time.perf_counter() - start
 
     first, second = fit(), min(fit() for _ in range(3))
     bare = min(start_only() for _ in range(3))
     case = "kshot fit, 100 classes x 5 pictures, EfficientNet-lite0"
-    peer_name = "python importing torch and scipy"
+    peer_name = "python importing torch"
     rows = [
         benchmark_row(case, first, bare, peer_name, "s"),
         benchmark_row(f"{case}, again", second, bare, peer_name, "s"),

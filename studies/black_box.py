@@ -64,8 +64,7 @@ def main(arguments: list[str]) -> None:
                     "regrets": [float(f"{each:.4g}") for each in regret.mean(1).tolist()],
                 }
             )
-    for column in ("regret_at_20", "regret_at_50"):
-        store("black_box", rows, column)
+    store("black_box", rows, "regret_at_20", "regret_at_50")
 
 
 def draw(num: int, seed: int) -> OptimizationProblem:

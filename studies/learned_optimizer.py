@@ -34,6 +34,8 @@ __all__ = ["main"]
 
 STEPS = 200
 TRAINED_STEPS = 100
+# Problems to choose weights by, to choose rates by and to judge by are never the same.
+VALIDATION, TUNING, TESTS = 20_000, 30_000, 40_000
 RATES = [10 ** (power / 4) for power in range(-12, 5)]
 TUNED: dict[str, Callable[[float], UpdateRule]] = {
     "gradient descent": GradientDescent,
@@ -105,7 +107,7 @@ def main(arguments: list[str]) -> None:
             rule = train(family, seed, share)
             seconds = round(time.perf_counter() - started, 1)
             for problem, draw in [(name, family.draw), *others.items()]:
-                tests = draw(family.tests, torch.Generator().manual_seed(20_000 + seed))
+                tests = draw(family.tests, torch.Generator().manual_seed(TESTS + seed))
                 curves = {"learned": curve(tests, rule)}
                 for kind, make in TUNED.items():
                     curves[kind] = curve(tests, make(rates[problem][kind]))
@@ -131,7 +133,7 @@ def train(family: Family, seed: int, share: float) -> LearnedOptimizer:
     torch.manual_seed(seed)
     rule = family.rule()
     generator = torch.Generator().manual_seed(seed)
-    validation = family.draw(family.tests, torch.Generator().manual_seed(20_000 + seed))
+    validation = family.draw(family.tests, torch.Generator().manual_seed(VALIDATION + seed))
     options = {
         **family.training,
         "iterations": max(1, round(share * family.training["iterations"])),
@@ -155,7 +157,7 @@ def final_median(losses: Tensor) -> Tensor:
 
 def tune(draw: Draw, num: int) -> dict[str, float]:
     """For each usual optimizer the rate whose median loss after 100 steps is lowest."""
-    problem = draw(num, torch.Generator().manual_seed(30_000))
+    problem = draw(num, torch.Generator().manual_seed(TUNING))
     found = {}
     for name, make in TUNED.items():
         ends = {rate: curve(problem, make(rate), TRAINED_STEPS)[-1] for rate in RATES}

@@ -1,5 +1,6 @@
 """What studies of optimizers share: rows of results/optimizers, and how they are told."""
 
+import itertools
 import json
 import shlex
 import statistics
@@ -16,13 +17,13 @@ __all__ = ["FOLDER", "store"]
 FOLDER = Path("results/optimizers")
 
 
-def store(file: str, rows: Sequence[dict[str, Any]], column: str) -> None:
+def store(file: str, rows: Sequence[dict[str, Any]], *columns: str) -> None:
     """Write rows to results/optimizers/FILE.json with where they come from; print some medians.
 
     Args:
         file: name of the file; what was in it is replaced.
         rows: each says its `problem`, `optimizer` and `seed`.
-        column: number of a row whose median over seeds is printed.
+        columns: numbers of a row whose medians over seeds are printed.
     """
     origin = {
         "command": "python -m studies " + shlex.join(sys.argv[1:]),
@@ -32,10 +33,10 @@ def store(file: str, rows: Sequence[dict[str, Any]], column: str) -> None:
     }
     text = json.dumps([{**row, **origin} for row in rows], indent=2)
     write_atomically(FOLDER / f"{file}.json", text + "\n")
-    groups: dict[tuple[str, str], list[float]] = {}
-    for row in rows:
-        groups.setdefault((row["problem"], row["optimizer"]), []).append(row[column])
-    for (problem, optimizer), found in groups.items():
+    groups: dict[tuple[str, str, str], list[float]] = {}
+    for column, row in itertools.product(columns, rows):
+        groups.setdefault((column, row["problem"], row["optimizer"]), []).append(row[column])
+    for (column, problem, optimizer), found in groups.items():
         print(
             f"{problem:34} {optimizer:18} {column} {statistics.median(found):.4g} "
             f"({min(found):.4g} to {max(found):.4g}, {len(found)} seeds)"

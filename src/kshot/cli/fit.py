@@ -20,6 +20,7 @@ from kshot.cli.own_examples import (
 from kshot.data.layout import first_few
 from kshot.encoders import Encoder
 from kshot.heads import train_adapter
+from kshot.heads.choice import check_head
 from kshot.learners.metric.prototypical import ProtoNet
 from kshot.predictor import Predictor, Support
 from kshot.predictor_file import save_predictor
@@ -78,6 +79,7 @@ def main(arguments: list[str]) -> int:
     """Parse the arguments, learn, write the file, print; the exit status."""
     flags = tyro.cli(Fit, args=arguments, prog="kshot fit")
     check_new_file(flags.out, force=flags.force)
+    check_head(flags.head, with_adapter=flags.others is not None)
     examples = read_source(flags.source, flags.text, flags.label)
     encoder = flags.place.load(flags.encoder or DEFAULT_ENCODERS[examples.kind])
     examples, rows = embed_examples(encoder, examples)

@@ -16,7 +16,7 @@ from kshot.learners.baselines.nearest_centroid import NearestCentroid
 from kshot.learners.metric.prototypical import ProtoNet
 from kshot.options import nearest
 
-__all__ = ["HEADS", "Candidate", "FittedHead", "fit_head", "in_span"]
+__all__ = ["HEADS", "Candidate", "FittedHead", "check_head", "fit_head", "in_span"]
 
 HEADS: dict[str, Callable[[], MetaLearner]] = {
     "centroid": lambda: NearestCentroid(nn.Identity(), center=True, normalize=True),
@@ -123,30 +123,37 @@ def fit_head(
     return FittedHead(learner, state, tried[name][0], candidates, reason)
 
 
-def _learners(head: str | MetaLearner, adapter: MetaLearner | None) -> dict[str, MetaLearner]:
-    """What to try, by name."""
-    if adapter is not None and head not in (ADAPTER, "auto"):
+def check_head(head: str | MetaLearner, *, with_adapter: bool) -> None:
+    """Raise what `fit_head` would, before anything is read or trained.
+
+    Args:
+        head: as for `fit_head`.
+        with_adapter: whether there will be one.
+    """
+    if with_adapter and head not in (ADAPTER, "auto"):
         raise ValueError(
             f"The head {head!r} does not use the adapter: leave it (--others) out, or ask for "
             "'adapter' or 'auto'."
         )
-    if not isinstance(head, str):
-        return {type(head).__name__: head}
-    if adapter is not None:
-        makers = {**HEADS, ADAPTER: lambda: adapter}
-    elif head == ADAPTER:
+    if head == ADAPTER and not with_adapter:
         raise ValueError(
             "The head 'adapter' learns from other labelled classes first, and there are none: "
             "give adapter=train_adapter(...), or --others to kshot fit."
         )
-    else:
-        makers = HEADS
-    if head not in (*makers, "auto"):
-        known = ("auto", *makers)
+    known = ("auto", *HEADS, ADAPTER)
+    if isinstance(head, str) and head not in known:
         raise ValueError(
             f"Unknown head {head!r}; there are {', '.join(known)}.{nearest(head, known)}"
         )
-    return {name: makers[name]() for name in (makers if head == "auto" else (head,))}
+
+
+def _learners(head: str | MetaLearner, adapter: MetaLearner | None) -> dict[str, MetaLearner]:
+    """What to try, by name."""
+    check_head(head, with_adapter=adapter is not None)
+    if not isinstance(head, str):
+        return {type(head).__name__: head}
+    learners = {name: make() for name, make in HEADS.items() if head in (name, "auto")}
+    return learners if adapter is None else {**learners, ADAPTER: adapter}
 
 
 def in_span(embeddings: Float[Tensor, "n dim"]) -> Float[Tensor, "n small"]:

@@ -4,13 +4,13 @@ import math
 from abc import ABC
 from typing import NamedTuple
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from kshot.episodes import one_hot
+from kshot.learners.baselines.lbfgs import minimized
 from kshot.learners.embedding_learner import EmbeddingLearner
 from kshot.losses import Loss, counted_rows, cross_entropy
 
@@ -219,40 +219,27 @@ class LogisticHead(LinearHeadLearner):
         self, inputs: Float[Tensor, "n dim"], rows: Float[Tensor, "n way"]
     ) -> tuple[Float[Tensor, "dim way"], Float[Tensor, " way"]]:
         """Weights and intercepts of one task; nothing of classes that have no example."""
-        from scipy.optimize import minimize  # here: few commands need what takes long to load
-
         present = rows.any(0)
-        basis = spanning_basis(inputs)
-        x = (inputs if basis is None else inputs @ basis).numpy()
-        y = rows[:, present].numpy()
         weight = inputs.new_zeros(inputs.shape[1], len(present))
         bias = inputs.new_zeros(len(present))
-        if y.shape[1] < 2:
+        if int(present.sum()) < 2:
             return weight, bias
-        shape = (x.shape[1] + 1, y.shape[1])
-        x = np.concatenate([x, np.ones((len(x), 1))], axis=1)
+        basis = spanning_basis(inputs)
+        x = F.pad(inputs if basis is None else inputs @ basis, (0, 1), value=1.0)
+        y = rows[:, present]
 
-        def loss_and_gradient(flat: np.ndarray) -> tuple[float, np.ndarray]:
-            solution = flat.reshape(shape)
-            logits = x @ solution
-            logits -= logits.max(1, keepdims=True)
-            probabilities = np.exp(logits)
-            sums = probabilities.sum(1, keepdims=True)
-            penalized = solution.copy()
+        def loss(solution: Tensor) -> tuple[Tensor, Tensor]:
+            logs = (x @ solution).log_softmax(-1)
+            penalized = solution.clone()
             penalized[-1] = 0  # intercepts are free
-            loss = (np.log(sums).sum() - (y * logits).sum()) * self.inverse_strength
-            gradient = self.inverse_strength * (x.T @ (probabilities / sums - y)) + penalized
-            return loss + 0.5 * np.square(penalized).sum(), gradient.ravel()
+            slope = penalized + self.inverse_strength * (x.mT @ (logs.exp() - y))
+            return penalized.square().sum() / 2 - self.inverse_strength * (y * logs).sum(), slope
 
-        tolerance = 1e-5 * self.inverse_strength * len(x)
-        found = minimize(
-            loss_and_gradient,
-            np.zeros(shape).ravel(),
-            jac=True,
-            method="L-BFGS-B",
-            options={"maxiter": 300, "maxcor": 5, "gtol": tolerance, "ftol": 0.0},
+        solution = minimized(
+            loss,
+            x.new_zeros(x.shape[1], y.shape[1]),
+            tolerance=1e-5 * self.inverse_strength * len(x),
         )
-        solution = torch.from_numpy(found.x.reshape(shape))
         weight[:, present] = solution[:-1] if basis is None else basis @ solution[:-1]
         bias[present] = solution[-1]
         return weight, bias
