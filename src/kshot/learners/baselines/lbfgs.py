@@ -30,6 +30,7 @@ def minimized(
         memory: steps that the curvature is told from.
 
     Example:
+        >>> import torch
         >>> target = torch.tensor([1.0, -2.0])
         >>> minimized(lambda x: ((x - target).square().sum(), 2 * (x - target)), torch.zeros(2),
         ...           tolerance=1e-6)
