@@ -66,7 +66,8 @@ def _matrices(rule: CoordinatewiseRule) -> list[tuple[int, int]]:
         assert isinstance(cell, LSTMCell)
         gates, both = cell.weight.shape
         found += [(both - cell.hidden, gates), (cell.hidden, gates)]
-    return [*found, (rule.num_features, 2 if isinstance(rule, GatedRule) else 1)]
+    gates = len(rule.gate_names) if isinstance(rule, GatedRule) else 1
+    return [*found, (rule.num_features, gates)]
 
 
 def _products(rule: CoordinatewiseRule, chunk: int) -> Callable[[], list[Tensor]]:

@@ -142,8 +142,8 @@ class LSTMMetaLearner(FastWeightLearner):
             for step in range(self._num_steps):
                 loss = partial(self._inner_loss, start, support, present, step=step)
                 params, state = inner_step(loss, params, self.rule, state, first_order=True)
-                gates = self.rule.gates(state).unbind(-1)
-                both = [unflatten(gate, start) for gate in gates]
+                gates = self.rule.gates(state)
+                both = [unflatten(gates[name], start) for name in ("forget", "enter")]
                 seen.append({name: torch.stack([gate[name] for gate in both]) for name in start})
             return {name: torch.stack([gates[name] for gates in seen]) for name in start}
 

@@ -22,6 +22,8 @@ RULES: dict[str, tuple[type[CoordinatewiseRule], dict[str, Any]]] = {
     "gates": (GatedRule, {"num_layers": 0}),
     "gates as in the paper": (GatedRule, {"num_layers": 0, "feedback_pre_sigmoid": False}),
     "memory and gates": (GatedRule, {"hidden": 4}),
+    "gates of momentum": (GatedRule, {"num_layers": 0, "momentum": True, "decay": False}),
+    "memory and all gates": (GatedRule, {"hidden": 4, "momentum": True}),
     "memory": (LearnedOptimizer, {"hidden": 4}),
     "memory of raw gradients": (LearnedOptimizer, {"hidden": 4, "preprocessed": False}),
 }
@@ -73,24 +75,32 @@ def test_preprocessing(value: float, expected: tuple[float, float]):
     assert told.flatten().tolist() == pytest.approx(expected, abs=1e-5)
 
 
-def by_hand(rule: GatedRule, forget: float, enter: float) -> GatedRule:
+def by_hand(rule: GatedRule, *, forget: float, enter: float, keep: float = 0.0) -> GatedRule:
     """Gates that depend on nothing."""
     for parameter in rule.parameters():
         nn.init.zeros_(parameter)
-    bias = torch.logit(torch.tensor([forget, enter], dtype=torch.float64))
-    rule.from_features.bias.data.copy_(bias.clamp(-50, 50))
+    wanted = {"forget": forget, "enter": enter, "keep": keep}
+    shares = torch.tensor([wanted[name] for name in rule.gate_names], dtype=torch.float64)
+    rule.from_features.bias.data.copy_(torch.logit(shares).clamp(-50, 50))
     return rule
 
 
-@pytest.mark.parametrize("name", [name for name, (kind, _) in RULES.items() if kind is GatedRule])
-@pytest.mark.parametrize("weight_decay", [0.0, 0.3])
-def test_gradient_descent_is_gates_set_by_hand(name: str, weight_decay: float):
-    """Forget gate 1 - lr * weight_decay, input gate lr."""
+GATES = [name for name, (kind, _) in RULES.items() if kind is GatedRule]
+
+
+@pytest.mark.parametrize(
+    ("name", "weight_decay", "momentum"),
+    [(name, 0.0, 0.0) for name in GATES]
+    + [(name, 0.3, 0.0) for name in GATES if RULES[name][1].get("decay", True)]
+    + [(name, 0.0, 0.8) for name in GATES if "momentum" in RULES[name][1]],
+)
+def test_gradient_descent_is_gates_set_by_hand(name: str, weight_decay: float, momentum: float):
+    """Forget gate 1 - lr * weight_decay, input gate lr, and what stays of the velocity."""
     rule = make(name)
     assert isinstance(rule, GatedRule)
-    ours = last(by_hand(rule, 1 - 0.1 * weight_decay, 0.1), start())
+    ours = last(by_hand(rule, forget=1 - 0.1 * weight_decay, enter=0.1, keep=momentum), start())
     theirs = {key: value.requires_grad_() for key, value in start().items()}
-    descent = torch.optim.SGD(theirs.values(), lr=0.1, weight_decay=weight_decay)
+    descent = torch.optim.SGD(theirs.values(), 0.1, momentum=momentum, weight_decay=weight_decay)
     for step in range(4):
         descent.zero_grad()
         bowl(theirs, step).backward()
@@ -110,12 +120,13 @@ def test_without_output_nothing_moves(name: str):
 
 def test_gates_start_close_to_gradient_descent():
     torch.manual_seed(0)
-    rule = GatedRule()
+    rule = GatedRule(momentum=True)
     params = {"x": torch.randn(50)}
     _, state = rule.step(params, params, rule.init(params), loss=torch.tensor(2.0))
-    forget, enter = rule.gates(state).unbind(-1)
-    assert forget.min() > 0.98 and forget.max() < 0.994
-    assert enter.min() > 0.0065 and enter.max() < 0.0185
+    gates = rule.gates(state)
+    assert gates["forget"].min() > 0.98 and gates["forget"].max() < 0.994
+    assert gates["enter"].min() > 0.0065 and gates["enter"].max() < 0.0185
+    assert gates["keep"].min() > 0.8 and gates["keep"].max() < 0.93
     assert max(p.abs().max() for n, p in rule.named_parameters() if "features.bias" not in n) < 0.01
 
 
@@ -157,14 +168,15 @@ def slowly(rule: CoordinatewiseRule, x: Tensor, g: Tensor, loss: Tensor, memory:
         memory[number] = features, c
     if isinstance(rule, LearnedOptimizer):
         return x + 0.1 * (rule.says.weight[0] @ features + rule.says.bias[0])
-    gates = []
-    for k in range(2):
+    gates = {}
+    for k, gate in enumerate(rule.gate_names):
         before = memory.get(("gate", k), torch.zeros(()))
         before = before if rule.feedback_pre_sigmoid else before.sigmoid()
         z = rule.from_features.weight[k] @ features + rule.from_features.bias[k]
-        gates.append(z + rule.from_value[k] * x + rule.from_gate[k] * before)
-        memory["gate", k] = gates[-1]
-    return gates[0].sigmoid() * x - gates[1].sigmoid() * g
+        memory["gate", k] = z + rule.from_value[k] * x + rule.from_gate[k] * before
+        gates[gate] = memory["gate", k].sigmoid()
+    memory["velocity"] = gates.get("keep", 0) * memory.get("velocity", 0) + g
+    return gates.get("forget", 1) * x - gates["enter"] * memory["velocity"]
 
 
 @pytest.mark.parametrize("name", RULES)
@@ -227,7 +239,7 @@ def test_as_a_pytorch_optimizer_it_steps_as_the_inner_loop_does(name: str):
 def test_a_network_keeps_its_precision():
     """A rule in float32 moves parameters in float64 and half precision, rounding steps alone."""
     torch.manual_seed(0)
-    rule = by_hand(GatedRule(), 1.0, 0.1)
+    rule = by_hand(GatedRule(), forget=1.0, enter=0.1)
     for dtype in (torch.float64, torch.bfloat16):
         params = {"x": torch.tensor([1 / 3, 2 / 3], dtype=dtype)}
         none = {"x": torch.zeros(2, dtype=dtype)}

@@ -1,5 +1,7 @@
 """The LSTM meta-learner's rule: parameters are the content of a memory cell, moved by its gates."""
 
+from typing import NamedTuple
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -9,7 +11,19 @@ from kshot.learners.optimization.update_rules.coordinatewise import (
     CoordinatewiseRule,
 )
 
-__all__ = ["GatedRule"]
+__all__ = ["GateState", "GatedRule"]
+
+
+class GateState(NamedTuple):
+    """What gates remember of coordinates.
+
+    Attributes:
+        gates: (n, gates) as they were before the sigmoid.
+        velocity: (n,) gradients summed up, where there is momentum; else ().
+    """
+
+    gates: Float[Tensor, "n gates"]
+    velocity: Float[Tensor, " n"] | tuple[()]
 
 
 class GatedRule(CoordinatewiseRule):
@@ -26,9 +40,19 @@ class GatedRule(CoordinatewiseRule):
     It starts close to gradient descent, with f between .982 and .993, i between .007 and .018. With
     `num_layers` 0 the gates see loss and gradient themselves: equations of section 3.1 alone.
 
+    As an optimizer of its own, for many steps, it has two options that are ours: a third gate says
+    how much of a velocity v stays, which takes the place of the gradient,
+
+        v <- sigma(m^) v + grad,   m^ <- W_M [h, theta, m^] + b_M,
+
+    from between .82 and .92, heavy-ball momentum; and the forget gate may be left out, f = 1, for a
+    function's minimum is where a parameter that decays does not stay.
+
     Args:
         num_layers: layers of the memory.
         hidden: numbers of a layer's state.
+        momentum: whether there is a gate of momentum.
+        decay: whether there is a forget gate.
         feedback_pre_sigmoid: whether gates see what they were before the sigmoid, as in the
             authors' code, or after it, as in the paper.
         chunk_size: coordinates (of each task) computed at once.
@@ -50,6 +74,8 @@ class GatedRule(CoordinatewiseRule):
         *,
         num_layers: int = 1,
         hidden: int = 20,
+        momentum: bool = False,
+        decay: bool = True,
         feedback_pre_sigmoid: bool = True,
         chunk_size: int = 8192,
     ) -> None:
@@ -61,33 +87,50 @@ class GatedRule(CoordinatewiseRule):
             chunk_size=chunk_size,
         )
         self.feedback_pre_sigmoid = feedback_pre_sigmoid
-        self.from_features = nn.Linear(self.num_features, 2)  # the forget gate, the input gate
-        self.from_value = nn.Parameter(torch.empty(2))
-        self.from_gate = nn.Parameter(torch.empty(2))
+        self.momentum = momentum
+        # Each gate's name, and where its bias starts.
+        starts = {"enter": (-5.0, -4.0)}
+        if decay:
+            starts = {"forget": (4.0, 5.0), **starts}
+        if momentum:
+            starts = {**starts, "keep": (1.5, 2.5)}
+        self.gate_names = tuple(starts)
+        self.from_features = nn.Linear(self.num_features, len(starts))
+        self.from_value = nn.Parameter(torch.empty(len(starts)))
+        self.from_gate = nn.Parameter(torch.empty(len(starts)))
         for parameter in self.parameters():
             nn.init.uniform_(parameter, -0.01, 0.01)
         with torch.no_grad():
-            self.from_features.bias[0].uniform_(4, 5)
-            self.from_features.bias[1].uniform_(-5, -4)
+            for bias, limits in zip(self.from_features.bias, starts.values(), strict=True):
+                bias.uniform_(*limits)
 
-    def begin(self, values: Float[Tensor, " n"]) -> Float[Tensor, "n 2"]:
-        """Both gates before the sigmoid: zero."""
-        return self.from_gate.new_zeros(len(values), 2)
+    def begin(self, values: Float[Tensor, " n"]) -> GateState:
+        """All gates before the sigmoid, and the velocity: zero."""
+        gates = self.from_gate.new_zeros(len(values), len(self.gate_names))
+        return GateState(gates, torch.zeros_like(values) if self.momentum else ())
 
     def move(
         self,
         values: Float[Tensor, " n"],
         grads: Float[Tensor, " n"],
         features: Float[Tensor, "n features"],
-        own: Float[Tensor, "n 2"],
-    ) -> tuple[Float[Tensor, " n"], Float[Tensor, "n 2"]]:
-        """A share of each coordinate stays; a share of its gradient is taken away."""
-        before = own if self.feedback_pre_sigmoid else own.sigmoid()
+        own: GateState,
+    ) -> tuple[Float[Tensor, " n"], GateState]:
+        """A share of each coordinate stays; a share of its gradient or velocity is taken away."""
+        before, velocity = own
+        if not self.feedback_pre_sigmoid:
+            before = before.sigmoid()
         seen = values.unsqueeze(-1).to(before.dtype)
         gates = self.from_features(features) + self.from_value * seen + self.from_gate * before
-        forget, enter = gates.sigmoid().to(values.dtype).unbind(-1)
-        return forget * values - enter * grads, gates
+        opened = gates.sigmoid().to(values.dtype).unbind(-1)
+        share = dict(zip(self.gate_names, opened, strict=True))
+        along = grads
+        if isinstance(velocity, Tensor):
+            along = velocity = share["keep"] * velocity + grads
+        stays = share["forget"] * values if "forget" in share else values
+        return stays - share["enter"] * along, GateState(gates, velocity)
 
-    def gates(self, state: tuple[CoordinateState, ...]) -> Float[Tensor, "n 2"]:
-        """Forget and input gate of every coordinate, as the last step had them."""
-        return torch.cat([chunk.own for chunk in state]).sigmoid()
+    def gates(self, state: tuple[CoordinateState, ...]) -> dict[str, Float[Tensor, " n"]]:
+        """The gates of every coordinate by name ("forget", "enter", "keep"), at the last step."""
+        opened = torch.cat([chunk.own.gates for chunk in state]).sigmoid().unbind(-1)
+        return dict(zip(self.gate_names, opened, strict=True))
