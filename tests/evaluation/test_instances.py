@@ -59,8 +59,8 @@ class Eliminates(SequenceLearner[tuple[Tensor, Tensor]]):
 class SeesEarly(Eliminates):
     """The mistake that the alarm is for: every label comes with its own example."""
 
-    def predict_in_turn(self, examples: Examples) -> Tensor:
-        return 1.0 * examples.targets
+    def outputs_in_turn(self, examples: Examples) -> tuple[Tensor, None]:
+        return 1.0 * examples.targets, None
 
 
 def test_instances_are_counted_within_classes_and_without_padding():
@@ -108,6 +108,13 @@ def test_an_untrained_learner_is_at_chance_at_every_instance():
         assert abs(mean - 1 / WAY) < 2 * half_width
 
 
+def test_whole_strings_are_not_guessed_among_the_classes_of_a_task():
+    torch.manual_seed(0)
+    learner = RecurrentLearner(Flatten((4,)), WAY, labels="letters", hidden=8)
+    for evaluation in evaluate_instances(learner, sampler(), 100, instances=(1, 4)).values():
+        assert evaluation.interval.mean < 0.02
+
+
 def test_who_excludes_the_classes_that_came_reaches_the_limit_and_no_alarm():
     """Here every class comes once, so the first examples are all there are."""
     learner = Eliminates(5)
@@ -142,8 +149,9 @@ class KnowsTheClasses(Eliminates):
         super().__init__(WAY)
         self.centers = torch.stack([torch.from_numpy(data.examples[r]).mean(0) for r in data.rows])
 
-    def predict_in_turn(self, examples: Examples) -> Tensor:
-        return -torch.cdist(examples.inputs, self.centers.expand(len(examples.targets), -1, -1))
+    def outputs_in_turn(self, examples: Examples) -> tuple[Tensor, None]:
+        centers = self.centers.expand(len(examples.targets), -1, -1)
+        return -torch.cdist(examples.inputs, centers), None
 
 
 def test_labels_that_are_not_drawn_anew_are_caught():

@@ -8,7 +8,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from kshot.data.sampler import Sampler
-from kshot.episodes import Episodes, Examples, map_tensors
+from kshot.episodes import Episodes, map_tensors
 from kshot.evaluation.embedded import embedded_once
 from kshot.evaluation.evaluate import Evaluation, evaluation_mode, fitting_batch, require_numbers
 from kshot.evaluation.intervals import share_interval
@@ -34,8 +34,8 @@ def evaluate_instances(
     """Score a learner on the support sets of episodes 0 .. num_episodes - 1, read in their order.
 
     Every example is predicted before its label is shown, from the labelled examples before it. A
-    `SequenceLearner` reads on; any other learner adapts anew to all that came so far, and names one
-    of the classes that came. The k-th
+    `SequenceLearner` reads on, and where it spells labels every letter must be right; any other
+    learner adapts anew to all that came so far, and names one of the classes that came. The k-th
     instance is the k-th example of its class in the sequence: k - 1 examples of the class have been
     told by then, and a random number of each other class. That is not k - 1 shots.
 
@@ -80,9 +80,8 @@ def evaluate_instances(
             batch = range(start, min(start + size, num_episodes))
             episodes = drawn.sample(batch).to(place, dtype)
             check_examples(episodes.support, learner.loss.kind, "support")
-            predictions = _predict_in_turn(scored, episodes.support)
-            require_numbers(predictions, batch)
-            scores.append(_accuracies(predictions, episodes, wanted))
+            right = _right_in_turn(scored, episodes, batch)
+            scores.append(_accuracies(right, episodes, wanted))
             limits.append(most_at_first(_ways(episodes)))
     values = torch.cat(scores).double().cpu().numpy()
     _require_no_leak(values[:, 0], torch.cat(limits).double().cpu().numpy())
@@ -121,13 +120,18 @@ def most_at_first(way: Int[Tensor, " tasks"]) -> Float[Tensor, " tasks"]:
     return ((number <= way.unsqueeze(1)) / number).sum(1) / way
 
 
-def _predict_in_turn(learner: MetaLearner, examples: Examples) -> Float[Tensor, "tasks n way"]:
-    """Logits of each example after those before it; nothing is known of the first.
+def _right_in_turn(
+    learner: MetaLearner, episodes: Episodes, numbers: range
+) -> Bool[Tensor, "tasks n"]:
+    """Whether each example is named right after those before it; nothing is known of the first.
 
     A learner that adapts anew knows nothing of classes that did not come yet: it names the others.
     """
+    examples, present = episodes.support, episodes.present
     if isinstance(learner, SequenceLearner):
-        return learner.predict_in_turn(examples)
+        outputs, codes = learner.outputs_in_turn(examples)
+        require_numbers(outputs, numbers)
+        return learner.labels.right(outputs, examples.targets, present, codes)
     logits = [torch.zeros_like(examples.targets[:, :1])]
     for place in range(1, examples.targets.shape[1]):
         before, this = (
@@ -137,18 +141,18 @@ def _predict_in_turn(learner: MetaLearner, examples: Examples) -> Float[Tensor, 
         counted = counted_rows(before.targets, before.mask, "classification")
         came = ((before.targets > 0) & counted.unsqueeze(-1)).any(1)
         predictions = learner.predict(learner.adapt(before), this.inputs, this.mask)
+        require_numbers(predictions, numbers)
         logits.append(mask_absent(predictions, came))
-    return torch.cat(logits, 1)
+    predicted = mask_absent(torch.cat(logits, 1), present).argmax(-1)
+    return predicted == examples.targets.argmax(-1)
 
 
 def _accuracies(
-    predictions: Float[Tensor, "tasks n way"], episodes: Episodes, instances: Sequence[int]
+    right: Bool[Tensor, "tasks n"], episodes: Episodes, instances: Sequence[int]
 ) -> Float[Tensor, "tasks instances"]:
     _, targets, mask = episodes.support
     counted = counted_rows(targets, mask, "classification")
     numbers = instance_numbers(targets, counted)
-    predicted = mask_absent(predictions, episodes.present).argmax(-1)
-    correct = predicted == targets.argmax(-1)
     found = torch.stack([numbers == k for k in instances], -1)
     totals = found.sum(1)
     if bool((totals < _ways(episodes).unsqueeze(1)).any()):
@@ -156,7 +160,7 @@ def _accuracies(
             f"Classes have {int(numbers.max())} examples at most, and instance {max(instances)} is "
             "asked for: draw episodes whose shot is as large, the same for all."
         )
-    return (found & correct.unsqueeze(-1)).sum(1) / totals
+    return (found & right.unsqueeze(-1)).sum(1) / totals
 
 
 def _ways(episodes: Episodes) -> Int[Tensor, " tasks"]:

@@ -1,6 +1,6 @@
 """Memory-augmented network (MANN): a memory read by content, written where it is needed least."""
 
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -53,7 +53,8 @@ class MANN(SequenceLearner[MANNMemory]):
 
     Args:
         encoder: network from inputs (n, *shape) to embeddings (n, dim), with its `embedding_dim`.
-        max_way: classes it has outputs for, or numbers to predict.
+        max_way: the most classes of a task, or numbers to predict.
+        labels: how classes are told: "one_hot" or "letters" (`SequenceLearner`).
         hidden: size of the LSTM's state.
         slots: rows of the memory.
         width: size of a row.
@@ -90,6 +91,7 @@ class MANN(SequenceLearner[MANNMemory]):
         encoder: nn.Module,
         max_way: int,
         *,
+        labels: Literal["one_hot", "letters"] = "one_hot",
         hidden: int = 200,
         slots: int = 128,
         width: int = 40,
@@ -98,7 +100,7 @@ class MANN(SequenceLearner[MANNMemory]):
         batch_norm: BatchNormPolicy = "running",
         loss: Loss = cross_entropy,
     ) -> None:
-        super().__init__(encoder, max_way, batch_norm=batch_norm, loss=loss)
+        super().__init__(encoder, max_way, labels=labels, batch_norm=batch_norm, loss=loss)
         if not 1 <= num_heads <= slots:
             raise ValueError(
                 f"Each of the heads needs a slot to write to: num_heads={num_heads} must be from 1 "
@@ -107,9 +109,9 @@ class MANN(SequenceLearner[MANNMemory]):
         self.slots, self.width = slots, width
         self.num_heads, self.usage_decay = num_heads, usage_decay
         num_read = num_heads * width
-        self.controller = LSTMCell(self.embedding_dim, max_way + num_read, hidden)
+        self.controller = LSTMCell(self.embedding_dim, self.labels.size + num_read, hidden)
         self.heads = nn.Linear(hidden, num_heads * (width + 1))
-        self.outputs = nn.Linear(hidden + num_read, max_way)
+        self.outputs = nn.Linear(hidden + num_read, self.labels.size)
 
     def initial_state(self, tasks: int) -> MANNMemory:
         """The memory before anything is read: all slots alike, the heads at the first."""
@@ -132,10 +134,10 @@ class MANN(SequenceLearner[MANNMemory]):
         self,
         memory: MANNMemory,
         inputs: Float[Tensor, "tasks inputs"],
-        last_targets: Float[Tensor, "tasks max_way"],
-    ) -> tuple[Float[Tensor, "tasks max_way"], MANNMemory]:
+        last_label: Float[Tensor, "tasks size"],
+    ) -> tuple[Float[Tensor, "tasks size"], MANNMemory]:
         """Write, read and predict."""
-        feedback = torch.cat([last_targets, memory.reads], -1)
+        feedback = torch.cat([last_label, memory.reads], -1)
         hidden, controller = self.controller(inputs, feedback, memory.controller)
         said = self.heads(hidden).unflatten(-1, (self.num_heads, self.width + 1))
         keys, gates = said.split([self.width, 1], -1)

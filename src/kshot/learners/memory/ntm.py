@@ -24,7 +24,8 @@ class NTM(SequenceLearner[TuringState]):
 
     Args:
         encoder: network from inputs (n, *shape) to embeddings (n, dim), with its `embedding_dim`.
-        max_way: classes it has outputs for, or numbers to predict.
+        max_way: the most classes of a task, or numbers to predict.
+        labels: how classes are told: "one_hot" or "letters" (`SequenceLearner`).
         controller: "lstm", or "feed_forward", which has nothing but the memory to remember by.
         hidden: size of the controller's output.
         slots: rows of the memory.
@@ -52,6 +53,7 @@ class NTM(SequenceLearner[TuringState]):
         encoder: nn.Module,
         max_way: int,
         *,
+        labels: Literal["one_hot", "letters"] = "one_hot",
         controller: Literal["lstm", "feed_forward"] = "lstm",
         hidden: int = 200,
         slots: int = 128,
@@ -60,11 +62,11 @@ class NTM(SequenceLearner[TuringState]):
         batch_norm: BatchNormPolicy = "running",
         loss: Loss = cross_entropy,
     ) -> None:
-        super().__init__(encoder, max_way, batch_norm=batch_norm, loss=loss)
+        super().__init__(encoder, max_way, labels=labels, batch_norm=batch_norm, loss=loss)
         self.machine = TuringMachine(
             self.embedding_dim,
-            max_way,
-            num_feedback=max_way,
+            self.labels.size,
+            num_feedback=self.labels.size,
             controller=controller,
             hidden=hidden,
             slots=slots,
@@ -84,7 +86,7 @@ class NTM(SequenceLearner[TuringState]):
         self,
         memory: TuringState,
         inputs: Float[Tensor, "tasks inputs"],
-        last_targets: Float[Tensor, "tasks max_way"],
-    ) -> tuple[Float[Tensor, "tasks max_way"], TuringState]:
+        last_label: Float[Tensor, "tasks size"],
+    ) -> tuple[Float[Tensor, "tasks size"], TuringState]:
         """One step of the machine."""
-        return self.machine.step(memory, inputs, last_targets)
+        return self.machine.step(memory, inputs, last_label)

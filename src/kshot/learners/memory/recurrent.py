@@ -33,7 +33,8 @@ class RecurrentLearner(SequenceLearner[Any]):
 
     Args:
         encoder: network from inputs (n, *shape) to embeddings (n, dim), with its `embedding_dim`.
-        max_way: classes it has outputs for, or numbers to predict.
+        max_way: the most classes of a task, or numbers to predict.
+        labels: how classes are told: "one_hot" or "letters" (`SequenceLearner`).
         cell: the kind of network.
         hidden: size of its state.
         batch_norm: where BatchNorm statistics come from.
@@ -58,14 +59,15 @@ class RecurrentLearner(SequenceLearner[Any]):
         encoder: nn.Module,
         max_way: int,
         *,
+        labels: Literal["one_hot", "letters"] = "one_hot",
         cell: Literal["lstm", "gru"] = "lstm",
         hidden: int = 200,
         batch_norm: BatchNormPolicy = "running",
         loss: Loss = cross_entropy,
     ) -> None:
-        super().__init__(encoder, max_way, batch_norm=batch_norm, loss=loss)
-        self.cell = build_controller(cell, self.embedding_dim, max_way, hidden)
-        self.outputs = nn.Linear(hidden, max_way)
+        super().__init__(encoder, max_way, labels=labels, batch_norm=batch_norm, loss=loss)
+        self.cell = build_controller(cell, self.embedding_dim, self.labels.size, hidden)
+        self.outputs = nn.Linear(hidden, self.labels.size)
 
     def initial_state(self, tasks: int) -> Any:
         """The network's state before it has read anything."""
@@ -79,8 +81,8 @@ class RecurrentLearner(SequenceLearner[Any]):
         self,
         memory: Any,
         inputs: Float[Tensor, "tasks inputs"],
-        last_targets: Float[Tensor, "tasks max_way"],
-    ) -> tuple[Float[Tensor, "tasks max_way"], Any]:
+        last_label: Float[Tensor, "tasks size"],
+    ) -> tuple[Float[Tensor, "tasks size"], Any]:
         """One step of the network."""
-        hidden, memory = self.cell(inputs, last_targets, memory)
+        hidden, memory = self.cell(inputs, last_label, memory)
         return self.outputs(hidden), memory

@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from functools import partial
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Any, Generic, Literal, NamedTuple, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -14,7 +14,8 @@ from kshot.config import BatchNormPolicy
 from kshot.episodes import Episodes, Examples, concatenate, map_tensors
 from kshot.learners.embedding import embed_support
 from kshot.learners.embedding_learner import EmbeddingLearner, EmbeddingState
-from kshot.losses import Loss, counted_rows, cross_entropy, mask_absent
+from kshot.learners.memory.labels import LetterLabels, OneHotLabels
+from kshot.losses import Loss, counted_rows, cross_entropy
 from kshot.transforms import being_traced
 
 __all__ = ["SequenceLearner", "SequenceState"]
@@ -54,17 +55,20 @@ class SequenceLearner(EmbeddingLearner[SequenceState], ABC, Generic[Memory]):
     an order that tells nothing.
 
     A subclass is a network, for the tasks of a batch at once: `initial_state`, `project`, `step`.
+    Labels, read and said, have `labels.size` numbers.
 
     Args:
         encoder: network from inputs (n, *shape) to embeddings (n, dim), with its `embedding_dim`;
             all examples go through it in one call, before the first is read.
-        max_way: classes the network has outputs for, or numbers to predict; any fewer are served.
+        max_way: the most classes of a task, or numbers to predict; any fewer are served.
+        labels: "one_hot", a number for each class, or "letters", strings of five letters
+            (`LetterLabels`).
         batch_norm: where BatchNorm statistics come from; who reads one example at a time has only
             the running averages.
         loss: loss of every prediction.
 
     Raises:
-        ValueError: when tasks have more than `max_way` classes.
+        ValueError: when tasks have more than `max_way` classes, and for letters in regression.
     """
 
     batch_norm_policies = ("running",)
@@ -75,11 +79,15 @@ class SequenceLearner(EmbeddingLearner[SequenceState], ABC, Generic[Memory]):
         encoder: nn.Module,
         max_way: int,
         *,
+        labels: Literal["one_hot", "letters"] = "one_hot",
         batch_norm: BatchNormPolicy = "running",
         loss: Loss = cross_entropy,
     ) -> None:
         super().__init__(encoder, batch_norm=batch_norm, loss=loss)
+        if labels == "letters" and loss.kind != "classification":
+            raise ValueError("Letters name classes: in regression labels must be 'one_hot'.")
         self.max_way = max_way
+        self.labels = {"one_hot": OneHotLabels, "letters": LetterLabels}[labels](max_way)
         self.embedding_dim = embedding_dim(encoder)
 
     @abstractmethod
@@ -95,28 +103,44 @@ class SequenceLearner(EmbeddingLearner[SequenceState], ABC, Generic[Memory]):
         self,
         memory: Memory,
         inputs: Float[Tensor, "tasks inputs"],
-        last_targets: Float[Tensor, "tasks max_way"],
-    ) -> tuple[Float[Tensor, "tasks max_way"], Memory]:
-        """Logits of one projected example of every task, and the memory after it."""
+        last_label: Float[Tensor, "tasks size"],
+    ) -> tuple[Float[Tensor, "tasks size"], Memory]:
+        """What is said of one projected example of every task, and the memory after it."""
 
     def observe(self, state: EmbeddingState, examples: Examples) -> EmbeddingState:
         """Read further examples, of classes seen before or new: as if adapted to all of them."""
-        read = self._read(state.summary, self._embeddings(examples), *examples[1:])
+        last, (tasks, _, way) = state.summary.last_targets, examples.targets.shape
+        codes = self.labels.codes(tasks, max(way, last.shape[1]), drawn=False)
+        embeddings = self._embeddings(examples)
+        read = self._read(state.summary, embeddings, *examples[1:], codes)
         return state._replace(summary=read[1])
 
     def predict_in_turn(self, examples: Examples) -> Float[Tensor, "tasks n way"]:
         """Logits of each example after those before it, from a blank memory."""
-        return self._read(self._blank(examples), self._embeddings(examples), *examples[1:])[0]
+        outputs, codes = self.outputs_in_turn(examples)
+        with self._full_precision():
+            return self.labels.logits(outputs, examples.targets.shape[2], codes)
+
+    def outputs_in_turn(
+        self, examples: Examples
+    ) -> tuple[Float[Tensor, "tasks n size"], Tensor | None]:
+        """What is said of each example after those before it, and the labels of the classes."""
+        codes = self._codes(examples.targets)
+        blank, embeddings = self._blank(examples), self._embeddings(examples)
+        return self._read(blank, embeddings, *examples[1:], codes)[0], codes
 
     def meta_loss(self, episodes: Episodes) -> Float[Tensor, ""]:
         """The loss of all predictions: each support example before its label, then the queries."""
         support, query, _ = episodes
         embeddings, query_embeddings = self.embed(episodes)
-        in_turn, state = self._read(self._blank(support), embeddings, *support[1:])
-        after = self.compare(state, query_embeddings, query.mask)
-        logits = mask_absent(torch.cat([in_turn, after], 1), episodes.present)
+        codes = self._codes(support.targets, drawn=self.training)
+        in_turn, state = self._read(self._blank(support), embeddings, *support[1:], codes)
+        after = self._next(state, query_embeddings, codes)
         _, targets, mask = concatenate(support._replace(inputs={}), query._replace(inputs={}))
-        return self.loss(logits, targets, mask).mean()
+        outputs = torch.cat([in_turn, after], 1)
+        with self._full_precision():
+            loss = self.labels.loss(self.loss, outputs, targets, mask, episodes.present, codes)
+        return loss.mean()
 
     def summarize(
         self,
@@ -126,7 +150,7 @@ class SequenceLearner(EmbeddingLearner[SequenceState], ABC, Generic[Memory]):
     ) -> SequenceState:
         """Read the support set."""
         blank = self._blank(Examples(embeddings, targets, mask))
-        return self._read(blank, embeddings, targets, mask)[1]
+        return self._read(blank, embeddings, targets, mask, self._codes(targets))[1]
 
     def compare(
         self,
@@ -135,12 +159,33 @@ class SequenceLearner(EmbeddingLearner[SequenceState], ABC, Generic[Memory]):
         mask: Bool[Tensor, "tasks m"] | None,
     ) -> Float[Tensor, "tasks m way"]:
         """Logits of queries, each the next step."""
-        tasks, m = embeddings.shape[:2]
-        memory, last = map_tensors(partial(torch.repeat_interleave, repeats=m, dim=0), summary)
+        codes = self._codes(summary.last_targets.unsqueeze(1))
+        outputs = self._next(summary, embeddings, codes)
         with self._full_precision():
-            inputs = self.project(embeddings.to(last.dtype)).flatten(0, 1)
-            logits, _ = self.step(memory, inputs, self._widened(last))
-        return logits.view(tasks, m, -1)[..., : last.shape[1]]
+            return self.labels.logits(outputs, summary.last_targets.shape[1], codes)
+
+    def _codes(
+        self, targets: Float[Tensor, "tasks n way"], *, drawn: bool = False
+    ) -> Tensor | None:
+        """The labels of the classes of target rows."""
+        tasks, _, way = targets.shape
+        return self.labels.codes(tasks, way, drawn=drawn)
+
+    def _next(
+        self,
+        state: SequenceState,
+        embeddings: Float[Tensor, "tasks m dim"],
+        codes: Tensor | None,
+    ) -> Float[Tensor, "tasks m size"]:
+        """What is said of queries, each the next step."""
+        tasks, m = embeddings.shape[:2]
+        with self._full_precision():
+            label = self.labels.shown(state.last_targets.unsqueeze(1), codes).squeeze(1)
+            memory, label = map_tensors(
+                partial(torch.repeat_interleave, repeats=m, dim=0), (state.memory, label)
+            )
+            inputs = self.project(embeddings.to(label.dtype)).flatten(0, 1)
+            return self.step(memory, inputs, label)[0].view(tasks, m, -1)
 
     def _embeddings(self, examples: Examples) -> Float[Tensor, "tasks n dim"]:
         return embed_support(self.encoder, self.batch_norm, examples.inputs, examples.mask)
@@ -157,40 +202,37 @@ class SequenceLearner(EmbeddingLearner[SequenceState], ABC, Generic[Memory]):
         embeddings: Float[Tensor, "tasks n dim"],
         targets: Float[Tensor, "tasks n way"],
         mask: Bool[Tensor, "tasks n"] | None,
-    ) -> tuple[Float[Tensor, "tasks n way"], SequenceState]:
-        """Logits of each example before its label is shown, and the state after the last.
+        codes: Tensor | None,
+    ) -> tuple[Float[Tensor, "tasks n size"], SequenceState]:
+        """What is said of each example before its label is shown, and the state after the last.
 
         Rows that are no labelled examples leave the state as it is.
         """
         memory, last = state
+        targets = targets.to(last.dtype)
         way = max(last.shape[1], targets.shape[2])  # a class may be new
-        last, shown = self._widened(last), self._widened(targets.to(last.dtype))
+        last = F.pad(last, (0, way - last.shape[1]))
+        rows = F.pad(targets, (0, way - targets.shape[2]))
+        both = torch.cat([last.unsqueeze(1), rows], 1)
         counted = counted_rows(targets, mask, self.loss.kind)
         all_count = not being_traced() and bool(counted.all())  # then no step has to be undone
-        logits = []
+        said = []
         with self._full_precision():
+            label, *shown = self.labels.shown(both, codes).unbind(1)
             inputs = self.project(embeddings.to(last.dtype))
-            for x, y, real in zip(
-                inputs.unbind(1), shown.unbind(1), counted.unbind(1), strict=True
+            for x, y, row, real in zip(
+                inputs.unbind(1), shown, rows.unbind(1), counted.unbind(1), strict=True
             ):
-                predicted, after = self.step(memory, x, last)
-                logits.append(predicted)
+                outputs, after = self.step(memory, x, label)
+                said.append(outputs)
                 if all_count:
-                    memory, last = after, y
+                    memory, label, last = after, y, row
                 else:
-                    memory, last = map_tensors(partial(_where, real), (after, y), (memory, last))
-        along = torch.stack(logits, 1) if logits else shown
-        return along[..., : targets.shape[2]], SequenceState(memory, last[:, :way])
-
-    def _widened(self, targets: Float[Tensor, "*n way"]) -> Float[Tensor, "*n max_way"]:
-        """Targets with a column for every output of the network."""
-        missing = self.max_way - targets.shape[-1]
-        if missing < 0:
-            raise ValueError(
-                f"{type(self).__name__} was built for tasks of at most {self.max_way} classes, and "
-                f"these have {targets.shape[-1]}: build it with a larger max_way."
-            )
-        return F.pad(targets, (0, missing)) if missing else targets
+                    memory, label, last = map_tensors(
+                        partial(_where, real), (after, y, row), (memory, label, last)
+                    )
+        along = torch.stack(said, 1) if said else last.new_zeros(len(last), 0, self.labels.size)
+        return along, SequenceState(memory, last)
 
     def _full_precision(self) -> torch.autocast:
         """Errors of half precision would add up from step to step."""
