@@ -1,8 +1,14 @@
-"""`python -m studies learned_optimizer [SEEDS [SHARE]]`: does a learned optimizer beat tuned ones?
+"""`python -m studies learned_optimizer [SEEDS [SHARE]]`: do learned optimizers beat tuned ones?
 
-On quadratics and on small networks that learn digits, each seed trains a rule for one distribution
-and follows it on problems it has not seen, beside gradient descent, momentum, RMSProp and Adam,
-whose rates are searched for on other problems. The rule of the digits is also put to deeper
+On quadratics and on small networks that learn digits, each seed trains three rules for one
+distribution and follows them on problems they have not seen, beside gradient descent, momentum,
+RMSProp and Adam, whose rates are searched for on other problems:
+
+- a memory of gradients that says the step itself, as published (`LearnedOptimizer`);
+- gates that say each coordinate's rate and momentum, from what they see of this step alone;
+- both in two levels: gates that read the memory.
+
+Gates start at the tuned rate of momentum .9. The rules of the digits are also put to deeper
 networks with another activation. A SHARE of the iterations is enough for a trial, and one above 1
 trains longer.
 """
@@ -18,7 +24,8 @@ import torch
 from torch import Tensor
 
 from kshot import SGD as GradientDescent
-from kshot import Adam, LearnedOptimizer, Momentum, UpdateRule
+from kshot import Adam, GatedRule, LearnedOptimizer, Momentum, UpdateRule
+from kshot.learners.optimization.update_rules import CoordinatewiseRule
 from kshot.plots import plot_descents
 from kshot.training.problems import classifiers, digits, quadratics
 from kshot.training.unroll import (
@@ -44,26 +51,96 @@ TUNED: dict[str, Callable[[float], UpdateRule]] = {
     "RMSProp": functools.partial(Adam, beta1=0.0, beta2=0.99),
     "Adam": Adam,
 }
+MEMORY, GATES, BOTH = "memory", "gates", "memory and gates"
 FIGURE = Path("docs/figures/learned_optimizer.png")
 Draw = Callable[[int, torch.Generator], OptimizationProblem]
 
 
+class Learned(NamedTuple):
+    """A kind of rule to learn.
+
+    Attributes:
+        make: an untrained one, from the tuned rate of momentum.
+        training: arguments of `train_unrolled`.
+        first_order: whether the slopes that it reads are constants in training.
+    """
+
+    make: Callable[[float], CoordinatewiseRule]
+    training: dict[str, Any]
+    first_order: bool
+
+
 class Family(NamedTuple):
-    """A distribution of problems, and how a rule is trained on it.
+    """A distribution of problems, and how rules are trained on it.
 
     Attributes:
         draw: some problems of it.
-        rule: an untrained rule.
-        training: arguments of `train_unrolled`.
+        rules: what is trained.
         batch: problems at once in training.
         tests: problems a seed is judged on.
+        transfers: other distributions that the rules are put to.
     """
 
     draw: Draw
-    rule: Callable[[], LearnedOptimizer]
-    training: dict[str, Any]
+    rules: dict[str, Learned]
     batch: int
     tests: int
+    transfers: dict[str, Draw]
+
+
+def families() -> dict[str, Family]:
+    """What there is to learn."""
+    examples = digits()
+    relu = functools.partial(classifiers, examples=examples, widths=(40, 40), activation="relu")
+    sigmoid = functools.partial(classifiers, examples=examples)
+    return {
+        "quadratics": Family(
+            lambda num, generator: quadratics(num, generator=generator),
+            {
+                MEMORY: Learned(
+                    lambda rate: LearnedOptimizer(preprocessed=False),  # as the paper does here
+                    {"iterations": 240, "outer_lr": 0.004, "objective": summed_logarithms},
+                    first_order=True,
+                ),
+                **_gated({"iterations": 200, "outer_lr": 0.005}),
+            },
+            batch=64,
+            tests=256,
+            transfers={},
+        ),
+        "digits, 20 sigmoid units": Family(
+            lambda num, generator: sigmoid(num, generator=generator),
+            {
+                MEMORY: Learned(
+                    lambda rate: LearnedOptimizer(),
+                    {"iterations": 150, "outer_lr": 0.005},
+                    first_order=True,
+                ),
+                **_gated({"iterations": 60, "outer_lr": 0.005}),
+            },
+            batch=2,
+            tests=8,
+            transfers={
+                "digits, 2 x 40 ReLU units": lambda num, generator: relu(num, generator=generator)
+            },
+        ),
+    }
+
+
+def _gated(training: dict[str, Any]) -> dict[str, Learned]:
+    """Gates that read what is told of a coordinate, and gates that read a memory of it."""
+    # What is gained at step 100 depends on all steps before: nothing is cut off.
+    training = {**training, "truncation": TRAINED_STEPS, "objective": last_logarithms}
+    return {
+        name: Learned(
+            lambda rate, layers=layers: GatedRule(
+                num_layers=layers, enter=min(rate, 0.9), forget=None, keep=0.9
+            ),
+            {**training, "clip_norm": 1.0},
+            first_order=False,
+        )
+        for name, layers in ((GATES, 0), (BOTH, 1))
+    }
 
 
 def main(arguments: list[str]) -> None:
@@ -71,83 +148,64 @@ def main(arguments: list[str]) -> None:
     torch.set_num_threads(1)
     seeds = int(arguments[0]) if arguments else 5
     share = float(arguments[1]) if len(arguments) > 1 else 1.0
-    examples = digits()
-    sigmoid = functools.partial(classifiers, examples=examples)
-    relu = functools.partial(classifiers, examples=examples, widths=(40, 40), activation="relu")
-    families = {
-        "quadratics": Family(
-            lambda num, generator: quadratics(num, generator=generator),
-            lambda: LearnedOptimizer(preprocessed=False),  # as the paper does here
-            {"iterations": 240, "outer_lr": 0.004, "objective": summed_logarithms},
-            128,
-            256,
-        ),
-        "digits, 20 sigmoid units": Family(
-            lambda num, generator: sigmoid(num, generator=generator),
-            lambda: LearnedOptimizer(),
-            {"iterations": 150, "outer_lr": 0.005},
-            2,
-            8,
-        ),
-    }
-    transfers = {
-        "digits, 2 x 40 ReLU units": (
-            "digits, 20 sigmoid units",
-            lambda num, generator: relu(num, generator=generator),
-        )
-    }
     rows: list[dict[str, Any]] = []
-    for name, family in families.items():
-        others = {to: draw for to, (source, draw) in transfers.items() if source == name}
-        rates = {
-            to: tune(draw, family.tests) for to, draw in [(name, family.draw), *others.items()]
-        }
+    for name, family in families().items():
+        problems = {name: family.draw, **family.transfers}
+        rates = {problem: tune(draw, family.tests) for problem, draw in problems.items()}
         for seed in range(seeds):
-            started = time.perf_counter()
-            rule = train(family, seed, share)
-            seconds = round(time.perf_counter() - started, 1)
-            for problem, draw in [(name, family.draw), *others.items()]:
+            rules: dict[str, UpdateRule] = {}
+            seconds = {}
+            for kind, learned in family.rules.items():
+                started = time.perf_counter()
+                rules[kind] = train(family, learned, rates[name]["momentum"], seed, share)
+                seconds[kind] = round(time.perf_counter() - started, 1)
+            for problem, draw in problems.items():
                 tests = draw(family.tests, torch.Generator().manual_seed(TESTS + seed))
-                curves = {"learned": curve(tests, rule)}
-                for kind, make in TUNED.items():
-                    curves[kind] = curve(tests, make(rates[problem][kind]))
-                rows += [
-                    {
+                tuned = {kind: make(rates[problem][kind]) for kind, make in TUNED.items()}
+                for kind, rule in {**rules, **tuned}.items():
+                    losses = curve(tests, rule)
+                    row = {
                         "problem": problem,
                         "optimizer": kind,
                         "seed": seed,
-                        "rate": None if kind == "learned" else rates[problem][kind],
-                        "train_seconds": seconds if kind == "learned" else 0.0,
+                        "rate": rates[problem].get(kind),
+                        "train_seconds": seconds.get(kind, 0.0),
                         "loss_at_100": losses[99],
                         "loss_at_200": losses[-1],
                         "losses": [float(f"{loss:.4g}") for loss in losses],
                     }
-                    for kind, losses in curves.items()
-                ]
-    store("learned_optimizer", rows, "loss_at_100")
+                    rows.append(row)
+                    print(f"{problem}, seed {seed}, {kind}: {losses[99]:.4g}", flush=True)
+    store("learned_optimizer", rows, "loss_at_100", "loss_at_200")
     draw_figure(rows)
 
 
-def train(family: Family, seed: int, share: float) -> LearnedOptimizer:
+def train(
+    family: Family, learned: Learned, rate: float, seed: int, share: float
+) -> CoordinatewiseRule:
     """A rule trained on problems of a family."""
     torch.manual_seed(seed)
-    rule = family.rule()
+    rule = learned.make(rate)
     generator = torch.Generator().manual_seed(seed)
     validation = family.draw(family.tests, torch.Generator().manual_seed(VALIDATION + seed))
-    options = {
-        **family.training,
-        "iterations": max(1, round(share * family.training["iterations"])),
-    }
+    iterations = max(1, round(share * learned.training["iterations"]))
     train_unrolled(
         rule,
-        lambda _: descent(family.draw(family.batch, generator), rule),
+        lambda _: descent(
+            family.draw(family.batch, generator), rule, first_order=learned.first_order
+        ),
         num_steps=TRAINED_STEPS,
         validation=[descent(validation, rule)],
         criterion=final_median,
         validate_every=20,
-        **options,
+        **{**learned.training, "iterations": iterations},
     )
     return rule
+
+
+def last_logarithms(losses: Tensor) -> Tensor:
+    """Logarithms of the last losses: only where a descent arrives counts."""
+    return (losses[-10:] + 1e-4).log().mean()
 
 
 def final_median(losses: Tensor) -> Tensor:

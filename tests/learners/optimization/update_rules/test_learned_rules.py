@@ -22,8 +22,8 @@ RULES: dict[str, tuple[type[CoordinatewiseRule], dict[str, Any]]] = {
     "gates": (GatedRule, {"num_layers": 0}),
     "gates as in the paper": (GatedRule, {"num_layers": 0, "feedback_pre_sigmoid": False}),
     "memory and gates": (GatedRule, {"hidden": 4}),
-    "gates of momentum": (GatedRule, {"num_layers": 0, "momentum": True, "decay": False}),
-    "memory and all gates": (GatedRule, {"hidden": 4, "momentum": True}),
+    "gates of momentum": (GatedRule, {"num_layers": 0, "keep": 0.9, "forget": None}),
+    "memory and all gates": (GatedRule, {"hidden": 4, "keep": 0.9}),
     "memory": (LearnedOptimizer, {"hidden": 4}),
     "memory of raw gradients": (LearnedOptimizer, {"hidden": 4, "preprocessed": False}),
 }
@@ -91,8 +91,8 @@ GATES = [name for name, (kind, _) in RULES.items() if kind is GatedRule]
 @pytest.mark.parametrize(
     ("name", "weight_decay", "momentum"),
     [(name, 0.0, 0.0) for name in GATES]
-    + [(name, 0.3, 0.0) for name in GATES if RULES[name][1].get("decay", True)]
-    + [(name, 0.0, 0.8) for name in GATES if "momentum" in RULES[name][1]],
+    + [(name, 0.3, 0.0) for name in GATES if RULES[name][1].get("forget", 1)]
+    + [(name, 0.0, 0.8) for name in GATES if "keep" in RULES[name][1]],
 )
 def test_gradient_descent_is_gates_set_by_hand(name: str, weight_decay: float, momentum: float):
     """Forget gate 1 - lr * weight_decay, input gate lr, and what stays of the velocity."""
@@ -120,13 +120,13 @@ def test_without_output_nothing_moves(name: str):
 
 def test_gates_start_close_to_gradient_descent():
     torch.manual_seed(0)
-    rule = GatedRule(momentum=True)
+    rule = GatedRule(keep=0.9)
     params = {"x": torch.randn(50)}
     _, state = rule.step(params, params, rule.init(params), loss=torch.tensor(2.0))
     gates = rule.gates(state)
     assert gates["forget"].min() > 0.98 and gates["forget"].max() < 0.994
     assert gates["enter"].min() > 0.0065 and gates["enter"].max() < 0.0185
-    assert gates["keep"].min() > 0.8 and gates["keep"].max() < 0.93
+    assert gates["keep"].min() > 0.84 and gates["keep"].max() < 0.94
     assert max(p.abs().max() for n, p in rule.named_parameters() if "features.bias" not in n) < 0.01
 
 
@@ -252,3 +252,5 @@ def test_what_a_rule_cannot_be_built_of():
         LearnedOptimizer(num_layers=0)
     with pytest.raises(ValueError, match="chunk_size must be at least 1"):
         GatedRule(chunk_size=0)
+    with pytest.raises(ValueError, match=r"a share between 0 and 1, not .*'keep': 1\.0"):
+        GatedRule(keep=1.0)

@@ -1,5 +1,6 @@
 """The LSTM meta-learner's rule: parameters are the content of a memory cell, moved by its gates."""
 
+import math
 from typing import NamedTuple
 
 import torch
@@ -41,18 +42,18 @@ class GatedRule(CoordinatewiseRule):
     `num_layers` 0 the gates see loss and gradient themselves: equations of section 3.1 alone.
 
     As an optimizer of its own, for many steps, it has two options that are ours: a third gate says
-    how much of a velocity v stays, which takes the place of the gradient,
+    how much of a velocity v stays, which takes the place of the gradient (heavy-ball momentum),
 
-        v <- sigma(m^) v + grad,   m^ <- W_M [h, theta, m^] + b_M,
+        v <- sigma(m^) v + grad,   m^ <- W_M [h, theta, m^] + b_M;
 
-    from between .82 and .92, heavy-ball momentum; and the forget gate may be left out, f = 1, for a
-    function's minimum is where a parameter that decays does not stay.
+    and the forget gate may be left out, for a parameter that decays does not stay in a minimum.
 
     Args:
         num_layers: layers of the memory.
         hidden: numbers of a layer's state.
-        momentum: whether there is a gate of momentum.
-        decay: whether there is a forget gate.
+        enter: the input gate in the beginning, give or take: the learning rate.
+        forget: the forget gate in the beginning; None for none, f = 1.
+        keep: the gate of the velocity in the beginning; None for none.
         feedback_pre_sigmoid: whether gates see what they were before the sigmoid, as in the
             authors' code, or after it, as in the paper.
         chunk_size: coordinates (of each task) computed at once.
@@ -74,8 +75,9 @@ class GatedRule(CoordinatewiseRule):
         *,
         num_layers: int = 1,
         hidden: int = 20,
-        momentum: bool = False,
-        decay: bool = True,
+        enter: float = 0.011,
+        forget: float | None = 0.989,
+        keep: float | None = None,
         feedback_pre_sigmoid: bool = True,
         chunk_size: int = 8192,
     ) -> None:
@@ -87,13 +89,10 @@ class GatedRule(CoordinatewiseRule):
             chunk_size=chunk_size,
         )
         self.feedback_pre_sigmoid = feedback_pre_sigmoid
-        self.momentum = momentum
-        # Each gate's name, and where its bias starts.
-        starts = {"enter": (-5.0, -4.0)}
-        if decay:
-            starts = {"forget": (4.0, 5.0), **starts}
-        if momentum:
-            starts = {**starts, "keep": (1.5, 2.5)}
+        wanted = {"forget": forget, "enter": enter, "keep": keep}
+        starts = {name: share for name, share in wanted.items() if share is not None}
+        if not all(0 < share < 1 for share in starts.values()):
+            raise ValueError(f"Gates are open to a share between 0 and 1, not {starts}.")
         self.gate_names = tuple(starts)
         self.from_features = nn.Linear(self.num_features, len(starts))
         self.from_value = nn.Parameter(torch.empty(len(starts)))
@@ -101,13 +100,13 @@ class GatedRule(CoordinatewiseRule):
         for parameter in self.parameters():
             nn.init.uniform_(parameter, -0.01, 0.01)
         with torch.no_grad():
-            for bias, limits in zip(self.from_features.bias, starts.values(), strict=True):
-                bias.uniform_(*limits)
+            for bias, share in zip(self.from_features.bias, starts.values(), strict=True):
+                bias.uniform_(-0.5, 0.5).add_(math.log(share / (1 - share)))
 
     def begin(self, values: Float[Tensor, " n"]) -> GateState:
         """All gates before the sigmoid, and the velocity: zero."""
         gates = self.from_gate.new_zeros(len(values), len(self.gate_names))
-        return GateState(gates, torch.zeros_like(values) if self.momentum else ())
+        return GateState(gates, torch.zeros_like(values) if "keep" in self.gate_names else ())
 
     def move(
         self,
