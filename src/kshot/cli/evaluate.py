@@ -15,6 +15,8 @@ from kshot.cli.figures import (
     adaptation_figure,
     comparison_figure,
     gates_figure,
+    run_figures,
+    save_figures,
     similarity_figure,
 )
 from kshot.cli.flags import parse_flags
@@ -49,6 +51,8 @@ class Evaluate:
         results: Also write the rows to this JSON file.
         figure: Also draw the learners side by side to this picture file: their scores, or in
             regression how each adapts to one task.
+        figures: Also draw into this folder every figure that applies: runs side by side, and in
+            folders of their names their episodes, embeddings, mistakes and the like.
         similarity: Also draw, to this picture file, how similar each layer's outputs are before and
             after adaptation.
         gates: Also draw, to this picture file, how the gates of the first run's learned update rule
@@ -61,6 +65,7 @@ class Evaluate:
     frozen: Path | None = None
     results: Path | None = None
     figure: Path | None = None
+    figures: Path | None = None
     similarity: Path | None = None
     gates: Path | None = None
     json: bool = False
@@ -91,7 +96,7 @@ def main(arguments: list[str]) -> int:
     runs = {folder: load_run(folder, flags.device) for folder in flags.runs}
     if other:
         runs = {folder: on_trained_encoder(run, config.learner) for folder, run in runs.items()}
-    scored = {}
+    scored, conditions = {}, {}
     for folder, run in runs.items():
         own = EvaluationConfig() if other else run.config.evaluation
         wanted = replace(
@@ -99,6 +104,7 @@ def main(arguments: list[str]) -> int:
             batch_norm=config.evaluation.batch_norm or own.batch_norm,
             num_test_steps=config.evaluation.num_test_steps or own.num_test_steps,
         )
+        conditions[folder] = wanted
         scored[folder] = evaluate_run(run, folder, wanted, command=command, frozen=flags.frozen)
     differences = _differences(scored)
     # Of the first run's ways to score these episodes, a row stands against its own, or the first.
@@ -109,6 +115,12 @@ def main(arguments: list[str]) -> int:
         merge_results(flags.results, rows)
     if flags.figure is not None:
         _figure(runs, rows).savefig(flags.figure, dpi=150)
+    if flags.figures is not None:
+        save_figures({"side_by_side": _figure(runs, rows)}, flags.figures)
+        for (folder, run), name in zip(runs.items(), _named(runs), strict=True):
+            asked = replace(run, config=replace(run.config, evaluation=conditions[folder]))
+            drawn = run_figures(asked, folder, [one.row for one in scored[folder]])
+            save_figures(drawn, flags.figures / Path(name).name)
     if flags.similarity is not None:
         similarity_figure(_named(runs), config.evaluation).savefig(flags.similarity, dpi=150)
     if flags.gates is not None:

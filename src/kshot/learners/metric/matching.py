@@ -8,8 +8,11 @@ from torch import Tensor, nn
 
 from kshot.backbones.heads import embedding_dim
 from kshot.config import BatchNormPolicy
+from kshot.episodes import Inputs
+from kshot.learners.embedding import embed_query
 from kshot.learners.embedding_learner import (
     EmbeddingLearner,
+    EmbeddingState,
     LabelledEmbeddings,
     labelled_embeddings,
 )
@@ -108,14 +111,30 @@ class MatchingNet(EmbeddingLearner[LabelledEmbeddings]):
         mask: Bool[Tensor, "tasks m"] | None,
     ) -> Float[Tensor, "tasks m way"]:
         """Logarithms of the attention to each class."""
+        return log_attention(self._similarities(summary, embeddings), summary.targets)
+
+    def attention(
+        self, state: EmbeddingState, inputs: Inputs, mask: Bool[Tensor, "tasks m"] | None = None
+    ) -> Float[Tensor, "tasks 1 m n"]:
+        """How much of its attention each query gives to each support example; rows sum to 1."""
+        embeddings = embed_query(
+            self.encoder, self.batch_norm, inputs, mask, state.support_inputs, state.support_mask
+        )
+        similarities = self._similarities(state.summary, embeddings)
+        absent = (state.summary.targets.sum(-1) == 0).unsqueeze(1)
+        lowest = torch.finfo(similarities.dtype).min
+        return similarities.masked_fill(absent, lowest).softmax(-1).unsqueeze(1)
+
+    def _similarities(
+        self, summary: LabelledEmbeddings, embeddings: Float[Tensor, "tasks m dim"]
+    ) -> Float[Tensor, "tasks m n"]:
+        """How alike each query and each support example are."""
         if self.query_context is not None:
             counted = summary.targets.sum(-1) > 0
             embeddings = self.query_context(embeddings, summary.embeddings, counted)
         if self.scale is None:
-            similarities = -squared_distances(embeddings, summary.embeddings)
-        else:
-            similarities = self.scale * cosines(embeddings, summary.embeddings)
-        return log_attention(similarities, summary.targets)
+            return -squared_distances(embeddings, summary.embeddings)
+        return self.scale * cosines(embeddings, summary.embeddings)
 
 
 def log_attention(
