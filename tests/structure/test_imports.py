@@ -9,7 +9,7 @@ import pytest
 PACKAGE = Path(__file__).parents[2] / "src" / "kshot"
 
 ORDER = (
-    ("episodes", "losses", "learner", "options", "config", "recipe", "transforms"),
+    ("episodes", "losses", "learner", "paper", "options", "config", "recipe", "transforms"),
     ("data", "backbones"),
     ("encoders",),
     ("learners",),

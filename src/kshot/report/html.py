@@ -25,7 +25,8 @@ table { border-collapse: collapse; font-size: .92rem; font-variant-numeric: tabu
 caption { text-align: left; color: var(--soft); padding: 0 0 .35rem; }
 th, td { text-align: left; vertical-align: top; padding: .35rem .9rem .35rem 0;
   border-bottom: 1px solid var(--line); }
-th { color: var(--soft); font-weight: 600; white-space: nowrap; }
+th { color: var(--soft); font-weight: 600; }
+th, td:not(:last-child) { white-space: nowrap; }
 pre { background: var(--shade); border: 1px solid var(--line); border-radius: 8px;
   padding: .8rem 1rem; overflow-x: auto; font-size: .9rem; }
 summary { cursor: pointer; color: var(--accent); margin: .5rem 0; }
@@ -33,7 +34,7 @@ summary { cursor: pointer; color: var(--accent); margin: .5rem 0; }
   grid-template-columns: repeat(auto-fill, minmax(min(100%, 30rem), 1fr)); }
 figure { margin: 0; } figcaption { color: var(--soft); font-size: .9rem; margin-top: .35rem; }
 img { display: block; width: 100%; background: #fff; border: 1px solid var(--line);
-  border-radius: 8px; padding: .5rem; }
+  border-radius: 8px; padding: .5rem; max-height: 36rem; object-fit: contain; }
 """
 
 

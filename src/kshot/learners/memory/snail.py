@@ -18,6 +18,7 @@ from kshot.learners.embedding_learner import (
     EmbeddingState,
     labelled_embeddings,
 )
+from kshot.learners.papers import MISHRA_2018
 from kshot.losses import Loss, cross_entropy
 
 __all__ = ["SNAIL", "Attention", "DenseBlock", "ReadSequence"]
@@ -87,6 +88,7 @@ class SNAIL(EmbeddingLearner[ReadSequence]):
         A Simple Neural Attentive Meta-Learner. ICLR 2018. https://arxiv.org/abs/1707.03141
     """
 
+    paper = MISHRA_2018
     online = True
 
     def __init__(

@@ -18,6 +18,7 @@ from kshot.learners.embedding_learner import (
 )
 from kshot.learners.metric.distances import cosines, squared_distances
 from kshot.learners.metric.full_context import QueryContext, SupportContext
+from kshot.learners.papers import VINYALS_2016
 from kshot.losses import Loss, cross_entropy
 
 __all__ = ["MatchingNet", "log_attention"]
@@ -63,6 +64,8 @@ class MatchingNet(EmbeddingLearner[LabelledEmbeddings]):
     Reference:
         Matching Networks for One Shot Learning. NeurIPS 2016. https://arxiv.org/abs/1606.04080
     """
+
+    paper = VINYALS_2016
 
     def __init__(
         self,
