@@ -21,8 +21,8 @@ What each learner is, where its numbers are, and what differs from the paper. Th
 BESIDE_HEAD = """## Beside the papers' figures
 
 Every result that has a published figure of the same task, with the 95 % interval of the mean over
-episodes, of one training. [What is fair to compare](compare.md) says what BatchNorm's policy and the
-number of queries do to it.
+episodes, of one training. [What is fair to compare](compare.md) says what BatchNorm's policy and
+the number of queries do to it.
 """
 BESIDE = ["learner", "results", "task", "queries", "BatchNorm", "reached, %", "published, %"]
 """Columns of the table of figures."""
