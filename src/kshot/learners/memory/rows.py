@@ -46,9 +46,9 @@ ROWS: dict[str, LearnerRow] = {
         MANN,
         summary="a memory read by content, and written where it was used least",
         notes=(
-            "each head has a least used slot of its own; one-hot labels only, not the five-"
-            "letter ones; the last predictions of a sequence are those of queries that are not "
-            "written; Adam at 3e-3; test pictures are not moved"
+            "each head has a least used slot of its own; labels are one-hot unless "
+            "`labels` says letters; the last predictions of a sequence are those of queries that "
+            "are not written; Adam at 3e-3; test pictures are not moved"
         ),
     ),
     "snail": LearnerRow(
