@@ -46,7 +46,7 @@ bench: .venv/kshot ## Measure speed, memory and exactness
 	$(BIN)/python -m benchmarks
 
 docs: .venv/docs ## Build the documentation as a site into build/site, warnings being errors
-	$(BIN)/mkdocs build
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
 
 wheel: .venv/dev ## Build the wheel into dist
 	$(BIN)/python -m build --wheel --no-isolation

@@ -9,6 +9,7 @@ import re
 import sys
 from pathlib import Path
 
+import griffe
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
@@ -21,7 +22,7 @@ from kshot.options import unwrapped  # noqa: E402
 from kshot.report.markdown import markdown_table  # noqa: E402
 from studies.papers import rows_of  # noqa: E402
 
-__all__ = ["learner_page", "on_config", "on_files", "on_page_markdown"]
+__all__ = ["ExamplesAsCode", "learner_page", "on_config", "on_files", "on_page_markdown"]
 
 ELSEWHERE = {
     "README.md": "index.md",
@@ -31,6 +32,16 @@ ELSEWHERE = {
 """Pages of the repository's root, and what they are called on the site."""
 LINK = re.compile(r"(!?)\[([^\]]*)\]\(([^)#\s]+)(#[^)\s]*)?\)")
 MOST_ROWS = 24
+
+
+class ExamplesAsCode(griffe.Extension):
+    """Doctests under "Example:" are code, as those under "Examples:" are to griffe."""
+
+    def on_object(self, *, obj: griffe.Object, **_: object) -> None:
+        """Rename the heading of one docstring."""
+        if obj.docstring is not None:
+            found = re.sub(r"^Example:$", "Examples:", obj.docstring.value, flags=re.MULTILINE)
+            obj.docstring.value = found
 
 
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
@@ -107,7 +118,7 @@ def learner_page(name: str, row: LearnerRow) -> str:
         parts += ["## Seen", f"![{name}: drawn by kshot plot](../figures/learners/{name}.png)"]
     if row.notes:
         # A row's links are those of a page in docs/.
-        notes = row.notes.replace("](", "](../")
+        notes = re.sub(r"\]\((?!https?:)", "](../", row.notes)
         parts += ["## What differs from the paper" if row.paper else "## Notes", f"{notes}."]
     parts += ["## Results", _results(name)]
     if row.paper is not None:
