@@ -32,6 +32,14 @@ ELSEWHERE = {
 """Pages of the repository's root, and what they are called on the site."""
 LINK = re.compile(r"(!?)\[([^\]]*)\]\(([^)#\s]+)(#[^)\s]*)?\)")
 MOST_ROWS = 24
+"""Result rows on a learner's page."""
+FIGURES = {
+    "maml": ("idea_regions.png", "regions of three classes in the plane, step by step"),
+    "protonet": ("idea_embeddings.png", "embeddings of letters of an unseen script"),
+    "fomaml": ("similarity.png", "how alike each layer is before and after its inner step"),
+    "reptile": ("sinusoid_steps.png", "error on sine waves by inner steps at test"),
+}
+"""Figures of other pages that show a learner; the others are docs/figures/learners/NAME.png."""
 
 
 class ExamplesAsCode(griffe.Extension):
@@ -113,9 +121,13 @@ def learner_page(name: str, row: LearnerRow) -> str:
         f"::: {constructor.__module__}.{constructor.__qualname__}\n"
         "    options:\n      members: false\n      heading_level: 3",
     ]
-    figure = ROOT / "docs" / "figures" / "learners" / f"{name}.png"
-    if figure.exists():
-        parts += ["## Seen", f"![{name}: drawn by kshot plot](../figures/learners/{name}.png)"]
+    place, told = FIGURES.get(name, (f"learners/{name}.png", "drawn by kshot plot RUN"))
+    if (ROOT / "docs" / "figures" / place).exists():
+        parts += [
+            "## Seen",
+            f"![{name}: {told}](../figures/{place})",
+            f"{told[0].upper()}{told[1:]}.",
+        ]
     if row.notes:
         # A row's links are those of a page in docs/.
         notes = re.sub(r"\]\((?!https?:)", "](../", row.notes)

@@ -108,7 +108,7 @@ def attention_figures(run: Run, title: str) -> dict[str, Figure]:
         assert isinstance(learner, SequenceLearner)
         shot = min(10, max(*wanted.instances, *wanted.shots))
         sampler = run.source.sampler(
-            wanted.split, EpisodeConfig(way, shot, 2, wanted.within), wanted.seed
+            wanted.split, EpisodeConfig(way, shot, 1, wanted.within), wanted.seed
         )
         drawn = _Drawn.first(sampler)
         heads = read_weights(learner, drawn.episodes)[0].unbind(1)
@@ -118,7 +118,7 @@ def attention_figures(run: Run, title: str) -> dict[str, Figure]:
         return {"memory": plot_memory(weights.numpy(), columns, num_queries=number, title=title)}
     if not isinstance(learner, Attentive):
         return {}
-    episode = EpisodeConfig(way, min(wanted.shots), 2, wanted.within)
+    episode = EpisodeConfig(way, min(wanted.shots), min(2, *wanted.query_shots), wanted.within)
     drawn = _Drawn.first(run.source.sampler(wanted.split, episode, wanted.seed))
     support, query, _ = drawn.episodes
     with torch.no_grad():
