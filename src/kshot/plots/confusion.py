@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
@@ -67,24 +68,25 @@ def plot_hardest_pairs(pairs: Sequence[PicturedPair], *, title: str = "") -> Fig
         title: heading.
     """
     most = max(len(one) for pair in pairs for one in pair.pictures)
-    figure = Figure(figsize=(0.8 * 2 * most + 2.6, 1.0 * len(pairs) + 0.6), layout="constrained")
+    figure = Figure(figsize=(1.5 * most + 2.0, 1.0 * len(pairs) + 0.6), layout="constrained")
     figure.suptitle(title, fontsize=11, color=INK)
-    # One picture's width between the two classes.
-    axes = figure.subplots(len(pairs), 2 * most + 1, squeeze=False)
+    # One strip of pictures a class: an axis for each picture would take seconds to lay out.
+    axes = figure.subplots(len(pairs), 3, squeeze=False, width_ratios=(most, 1.2, most))
     for row, pair in zip(axes, pairs, strict=True):
-        for axis in row:
-            axis.set_axis_off()
-        for start, pictures in zip((0, most + 1), pair.pictures, strict=True):
-            for axis, picture in zip(row[start:], pictures, strict=False):
-                axis.set_axis_on()
-                draw_picture(axis, picture)
-        for start, name in zip((0, most + 1), pair.names, strict=True):
-            row[start].set_title(short_name(name, 30), fontsize=8, loc="left", pad=2)
+        for axis, pictures, name in zip(row[::2], pair.pictures, pair.names, strict=True):
+            width = pictures.shape[-1]
+            draw_picture(axis, torch.cat(list(pictures), -1))
+            for edge in range(1, len(pictures)):
+                axis.axvline(edge * width - 0.5, color="white", linewidth=5)
+            axis.set_anchor("W")
+            axis.set_title(short_name(name, 30), fontsize=8, loc="left", pad=2)
+        row[1].set_axis_off()
         share = 100 * pair.mistaken / pair.queries
-        text = f"{share:.0f} %\n{pair.mistaken} of {pair.queries}"
-        row[most].text(
-            *(0.5, 0.5, text),
-            transform=row[most].transAxes,
+        row[1].text(
+            0.5,
+            0.5,
+            f"{share:.0f} %\n{pair.mistaken} of {pair.queries}",
+            transform=row[1].transAxes,
             fontsize=8,
             color=WRONG,
             ha="center",
