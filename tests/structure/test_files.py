@@ -183,7 +183,14 @@ def test_a_result_of_optimizers_is_whole(path: str):
     check_rows(path, OPTIMIZER_KEYS)
 
 
-PAGES = ["README.md", "docs/compare.md", "docs/choose.md", "docs/heads.md"]
+PAGES = [
+    "README.md",
+    "README.zh.md",
+    "docs/compare.md",
+    "docs/choose.md",
+    "docs/heads.md",
+    "docs/papers.md",
+]
 
 
 @pytest.mark.parametrize("page", PAGES)

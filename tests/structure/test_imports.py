@@ -9,7 +9,7 @@ import pytest
 PACKAGE = Path(__file__).parents[2] / "src" / "kshot"
 
 ORDER = (
-    ("episodes", "losses", "learner", "options", "config", "recipe", "transforms"),
+    ("episodes", "losses", "learner", "paper", "options", "config", "recipe", "transforms"),
     ("data", "backbones"),
     ("encoders",),
     ("learners",),
@@ -17,7 +17,7 @@ ORDER = (
     ("training",),
     ("testing", "user_examples", "heads"),
     ("predictor", "predictor_file"),
-    ("estimator", "settings", "plots"),
+    ("estimator", "settings", "plots", "report"),
     ("cli", "demo", "__main__", "__init__"),
 )
 PLACE = {stage: place for place, stages in enumerate(ORDER) for stage in stages}

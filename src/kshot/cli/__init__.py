@@ -14,6 +14,8 @@ COMMANDS = {
     "inspect": "show what fit learned: estimate, hardest classes, examples to look at again",
     "train": "meta-train a learner, on glyphs when nothing else is said, and evaluate it",
     "evaluate": "score a trained run on other episodes",
+    "plot": "draw the figures of a trained run again",
+    "report": "write a page about trained runs: results, figures, how to reproduce them",
     "verify": "tell how well a trained run accepts true claims and rejects false ones",
     "list": "show the learners, backbones, datasets and recipes there are",
     "data": "show a dataset's classes, splits and an episode",

@@ -4,7 +4,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from kshot.cli.figures import episode_figure
+from kshot.cli.episode_figures import episode_figure
 from kshot.cli.flags import parse_flags
 from kshot.cli.tables import print_table
 from kshot.config import Choice, EpisodeConfig, RunConfig

@@ -2,30 +2,28 @@
 
 import json
 import shlex
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from itertools import product
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import tyro
-from matplotlib.figure import Figure
 
-from kshot.cli.figures import (
-    adaptation_figure,
-    comparison_figure,
-    gates_figure,
-    similarity_figure,
-)
+from kshot.cli.figures import gates_figure, run_figures, save_figures, similarity_figure
 from kshot.cli.flags import parse_flags
-from kshot.cli.tables import condition, print_results, print_table, task_name
-from kshot.config import Choice, EvaluationConfig, RunConfig
-from kshot.evaluation.evaluate import paired_difference
-from kshot.evaluation.intervals import MeanInterval
-from kshot.evaluation.results import merge_results, same_episodes, spread_over_seeds
-from kshot.recipe import parse_run
-from kshot.training.run import Run, load_run, on_trained_encoder, read_description
-from kshot.training.scoring import Scored, evaluate_run
+from kshot.cli.scored_runs import (
+    Difference,
+    difference_rows,
+    differences_from_first,
+    first_configuration,
+    named_runs,
+    own_conditions,
+    side_by_side_figure,
+)
+from kshot.cli.tables import print_results, print_table, task_name
+from kshot.config import Choice
+from kshot.evaluation.results import merge_results, spread_over_seeds
+from kshot.training.run import load_run, on_trained_encoder
+from kshot.training.scoring import evaluate_run
 
 __all__ = ["main"]
 
@@ -49,6 +47,8 @@ class Evaluate:
         results: Also write the rows to this JSON file.
         figure: Also draw the learners side by side to this picture file: their scores, or in
             regression how each adapts to one task.
+        figures: Also draw into this folder every figure that applies: runs side by side, and in
+            folders of their names their episodes, embeddings, mistakes and the like.
         similarity: Also draw, to this picture file, how similar each layer's outputs are before and
             after adaptation.
         gates: Also draw, to this picture file, how the gates of the first run's learned update rule
@@ -61,6 +61,7 @@ class Evaluate:
     frozen: Path | None = None
     results: Path | None = None
     figure: Path | None = None
+    figures: Path | None = None
     similarity: Path | None = None
     gates: Path | None = None
     json: bool = False
@@ -69,17 +70,10 @@ class Evaluate:
 
 def main(arguments: list[str]) -> int:
     """Parse the arguments, score, print; the exit status."""
-    # What is not said is as the first run's own configuration has it.
-    first = next((Path(word) for word in arguments if (Path(word) / "run.json").exists()), None)
-    base = RunConfig()
-    if first is not None:
-        base = parse_run(read_description(first)["config"])
-    # But how its BatchNorm works and how many steps it takes is each run's own affair.
-    evaluation = replace(base.evaluation, batch_norm=(), num_test_steps=())
     other = any(argument.split("=")[0] == "--learner" for argument in arguments)
     config, flags = parse_flags(
         arguments,
-        replace(base, evaluation=evaluation, learner=Choice("")),
+        replace(first_configuration(arguments), learner=Choice("")),
         Evaluate,
         program="kshot evaluate",
         description=DESCRIPTION,
@@ -91,16 +85,12 @@ def main(arguments: list[str]) -> int:
     runs = {folder: load_run(folder, flags.device) for folder in flags.runs}
     if other:
         runs = {folder: on_trained_encoder(run, config.learner) for folder, run in runs.items()}
-    scored = {}
-    for folder, run in runs.items():
-        own = EvaluationConfig() if other else run.config.evaluation
-        wanted = replace(
-            config.evaluation,
-            batch_norm=config.evaluation.batch_norm or own.batch_norm,
-            num_test_steps=config.evaluation.num_test_steps or own.num_test_steps,
-        )
-        scored[folder] = evaluate_run(run, folder, wanted, command=command, frozen=flags.frozen)
-    differences = _differences(scored)
+    conditions = own_conditions(runs, config.evaluation, other=other)
+    scored = {
+        folder: evaluate_run(run, folder, conditions[folder], command=command, frozen=flags.frozen)
+        for folder, run in runs.items()
+    }
+    differences = differences_from_first(scored)
     # Of the first run's ways to score these episodes, a row stands against its own, or the first.
     for one in sorted(differences, key=lambda one: not one.same_policy):
         one.theirs.row.setdefault("against", _against(one))
@@ -108,9 +98,15 @@ def main(arguments: list[str]) -> int:
     if flags.results is not None:
         merge_results(flags.results, rows)
     if flags.figure is not None:
-        _figure(runs, rows).savefig(flags.figure, dpi=150)
+        side_by_side_figure(runs, rows).savefig(flags.figure, dpi=150)
+    if flags.figures is not None:
+        save_figures({"side_by_side": side_by_side_figure(runs, rows)}, flags.figures)
+        for (folder, run), name in zip(runs.items(), named_runs(runs), strict=True):
+            asked = replace(run, config=replace(run.config, evaluation=conditions[folder]))
+            drawn = run_figures(asked, folder, [one.row for one in scored[folder]])
+            save_figures(drawn, flags.figures / Path(name).name)
     if flags.similarity is not None:
-        similarity_figure(_named(runs), config.evaluation).savefig(flags.similarity, dpi=150)
+        similarity_figure(named_runs(runs), config.evaluation).savefig(flags.similarity, dpi=150)
     if flags.gates is not None:
         gates_figure(next(iter(runs.values())), config.evaluation).savefig(flags.gates, dpi=150)
     if flags.json:
@@ -118,88 +114,20 @@ def main(arguments: list[str]) -> int:
         return 0
     for parts in scored.values():
         print_results([one.row for one in parts])
-    _print_differences(differences, len(runs))
+    if differences:
+        columns = ["runs", "task", "difference"]
+        print_table("paired differences, 95 % interval", columns, difference_rows(differences))
+    elif len(runs) > 1:
+        print("No paired differences: no two runs were scored on the same episodes.")
     _print_spread([one.row for parts in scored.values() for one in parts if not one.baseline])
     return 0
 
 
-def _figure(runs: dict[Path, Run], rows: list[dict[str, Any]]) -> Figure:
-    kinds = {run.tasks.kind for run in runs.values()}
-    if len(kinds) > 1:
-        raise ValueError("A figure shows runs of one kind: classification or regression.")
-    return adaptation_figure(_named(runs)) if kinds == {"regression"} else comparison_figure(rows)
-
-
-def _named(runs: dict[Path, Run]) -> dict[str, Run]:
-    """Runs by the names of their learners where these tell them apart, else by their folders."""
-    learners = [run.config.learner.name for run in runs.values()]
-    names = learners if len(set(learners)) == len(learners) else map(str, runs)
-    return dict(zip(names, runs.values(), strict=True))
-
-
-class _Difference(NamedTuple):
-    """A later run's scores less the first run's, episode by episode."""
-
-    folders: tuple[Path, Path]
-    theirs: Scored
-    first: Scored
-    interval: MeanInterval
-
-    @property
-    def same_policy(self) -> bool:
-        return self.theirs.row["batch_norm"] == self.first.row["batch_norm"]
-
-
-def _differences(scored: dict[Path, list[Scored]]) -> list[_Difference]:
-    """Every later run less the first, where the episodes are the same."""
-    start, *others = scored
-    return [
-        _Difference(
-            (other, start), theirs, first, paired_difference(theirs.evaluation, first.evaluation)
-        )
-        for other in others
-        for first, theirs in product(scored[start], scored[other])
-        if not (first.baseline or theirs.baseline)
-        and same_episodes(first.row, theirs.row)
-        and _same_steps(first.row, theirs.row)
-    ]
-
-
-def _against(one: _Difference) -> dict[str, Any]:
+def _against(one: Difference) -> dict[str, Any]:
     """What a result row says of its difference from another."""
     of = ("learner", "backbone", "batch_norm", "num_test_steps", "config", "seed")
     identity = {key: one.first.row[key] for key in of}
     return {**identity, "difference": one.interval.mean, "ci95": one.interval.half_width}
-
-
-def _print_differences(differences: Sequence[_Difference], runs: int) -> None:
-    table = [
-        [
-            " - ".join(
-                f"{folder} ({condition(scored.row)})"
-                for folder, scored in zip(one.folders, (one.theirs, one.first), strict=True)
-            ),
-            task_name(one.theirs.row),
-            _interval(one),
-        ]
-        for one in differences
-    ]
-    if table:
-        print_table("paired differences, 95 % interval", ["runs", "task", "difference"], table)
-    elif runs > 1:
-        print("No paired differences: no two runs were scored on the same episodes.")
-
-
-def _same_steps(ours: dict[str, Any], theirs: dict[str, Any]) -> bool:
-    """Whether two learners took equally many inner steps, as far as both take any."""
-    steps = {ours["num_test_steps"], theirs["num_test_steps"]} - {None}
-    return len(steps) <= 1
-
-
-def _interval(one: _Difference) -> str:
-    mean, half_width, _ = one.interval
-    unit = 100 if one.theirs.evaluation.metric == "accuracy" else 1
-    return f"{unit * mean:+.2f} +- {unit * half_width:.2f}"
 
 
 def _print_spread(rows: list[dict[str, Any]]) -> None:

@@ -1,4 +1,4 @@
-"""Figures of a run: its learning curve, and an episode or an adaptation."""
+"""Figures of runs: of training, of an episode, of mistakes, of adaptation, of scores."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -10,30 +10,69 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from kshot.cli.episode_figures import attention_figures, embedding_figure, episode_figure
 from kshot.cli.tables import condition, task_name
 from kshot.config import EpisodeConfig, EvaluationConfig
-from kshot.data.sampler import EpisodeSampler, Sampler
+from kshot.data.dataset import LabelledDataset
+from kshot.data.sampler import EpisodeSampler
+from kshot.evaluation.confusion import count_confusions
 from kshot.evaluation.intervals import MeanInterval, mean_interval
 from kshot.evaluation.similarity import layer_similarity
 from kshot.learners.optimization.fast_weights import FastWeightLearner
 from kshot.learners.optimization.lstm_meta_learner import LSTMMetaLearner
-from kshot.losses import mask_absent
 from kshot.plots import (
+    PicturedPair,
     plot_adaptation,
     plot_comparison,
-    plot_episode,
+    plot_confusion,
     plot_gates,
+    plot_hardest_pairs,
     plot_learning_curve,
     plot_similarity,
+    plot_ways_and_shots,
 )
 from kshot.training.history import read_history
 from kshot.training.run import Run
 
-__all__ = ["adaptation_figure", "episode_figure", "write_figures"]
+__all__ = [
+    "adaptation_figure",
+    "comparison_figure",
+    "gates_figure",
+    "run_figures",
+    "save_figures",
+    "similarity_figure",
+    "write_figures",
+]
+
+CONFUSION_EPISODES = 200
+"""Episodes in which mistakes are counted."""
+MOST_CLASSES = 30
+"""Classes whose table of mistakes is still readable."""
 
 
-def write_figures(run: Run, folder: Path) -> list[Path]:
-    """Draw the figures that apply to a run into its folder; their paths."""
+def write_figures(run: Run, folder: Path, rows: Sequence[dict[str, Any]] = ()) -> list[Path]:
+    """Draw the figures that apply to a run, and its result rows, into its folder; their paths."""
+    return save_figures(run_figures(run, folder, rows), folder / "figures")
+
+
+def save_figures(figures: Mapping[str, Figure], folder: Path) -> list[Path]:
+    """Save figures by name in a folder, made when it is not there; their paths."""
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = []
+    for name, figure in figures.items():
+        paths.append(folder / f"{name}.png")
+        figure.savefig(paths[-1], dpi=150)
+    return paths
+
+
+def run_figures(run: Run, folder: Path, rows: Sequence[dict[str, Any]]) -> dict[str, Figure]:
+    """The figures that apply to a run, by name: of its training, of an episode, of its mistakes.
+
+    Args:
+        run: the trained run.
+        folder: its folder, which has the history of its training.
+        rows: its result rows, drawn where they are of several ways or shots.
+    """
     figures: dict[str, Figure] = {}
     history = read_history(folder / "metrics.jsonl")
     title = f"{run.config.learner.name} on {run.source.name} ({run.source.protocol})"
@@ -43,44 +82,70 @@ def write_figures(run: Run, folder: Path) -> list[Path]:
     if run.tasks.kind == "regression":
         if run.learner.num_test_steps is not None:
             figures["adaptation"] = adaptation_figure({run.config.learner.name: run})
-    elif len(run.tasks.input_shape) == 3:
-        queries = min(5, *wanted.query_shots)
-        episode = EpisodeConfig(min(wanted.ways), min(wanted.shots), queries, wanted.within)
-        sampler = run.source.sampler(wanted.split, episode, wanted.seed)
-        figures["episode"] = episode_figure(run, sampler, f"{title}: {wanted.split} classes")
-    paths = []
-    for name, figure in figures.items():
-        path = folder / "figures" / f"{name}.png"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(path, dpi=150)
-        paths.append(path)
-    return paths
+        return figures
+    title += f": {wanted.split} classes"
+    queries = min(5, *wanted.query_shots)
+    episode = EpisodeConfig(min(wanted.ways), min(wanted.shots), queries, wanted.within)
+    sampler = run.source.sampler(wanted.split, episode, wanted.seed)
+    if len(run.tasks.input_shape) == 3:
+        figures["episode"] = episode_figure(run, sampler, title)
+    more = replace(episode, shot=max(wanted.shots), query_shot=min(10, *wanted.query_shots))
+    embeddings = embedding_figure(
+        run, run.source.sampler(wanted.split, more, wanted.seed), f"{title}, embeddings"
+    )
+    if embeddings is not None:
+        figures["embeddings"] = embeddings
+    figures |= attention_figures(run, title)
+    figures |= confusion_figures(run, title)
+    scores = {
+        (row["way"], row["shot"]): MeanInterval(
+            100 * row["accuracy"], 100 * row["ci95"], row["episodes"]
+        )
+        for row in reversed(rows)  # of several policies or query counts the first is drawn
+        if row["learner"] == run.config.learner.name and "instance" not in row
+    }
+    if len(scores) > 1:
+        figures["ways_and_shots"] = plot_ways_and_shots(scores, title=title)
+    return figures
 
 
-def episode_figure(run: Run | None, sampler: Sampler, title: str) -> Figure:
-    """The first episode of a sampler, with the predictions of a run's learner if there is one."""
-    assert isinstance(sampler, EpisodeSampler), "pictures come from labelled data"
-    episodes = sampler.sample([0])
-    support, query = _tensor(episodes.support.inputs)[0], _tensor(episodes.query.inputs)[0]
-    columns, query_columns = (
-        examples.targets[0].argmax(-1) for examples in (episodes.support, episodes.query)
+def confusion_figures(run: Run, title: str) -> dict[str, Figure]:
+    """What a run's learner mistakes for what: its hardest pairs, and of few classes all."""
+    wanted = run.config.evaluation
+    episode = EpisodeConfig(
+        max(wanted.ways), min(wanted.shots), max(wanted.query_shots), wanted.within
     )
-    way = episodes.support.targets.shape[-1]
-    probabilities = None
-    if run is not None:
-        learner = run.learner.eval().float().cpu()
-        with torch.no_grad():
-            logits = learner.predict(learner.adapt(episodes.support), episodes.query.inputs)
-            probabilities = mask_absent(logits, episodes.present).softmax(-1)[0]
-    classes = [] if episodes.classes is None else episodes.classes[0].tolist()
-    return plot_episode(
-        torch.stack([support[columns == column] for column in range(way)]),
-        query,
-        probabilities,
-        query_columns.tolist(),
-        [sampler.dataset.class_names[k] for k in classes],
-        title=title,
-    )
+    sampler = run.source.sampler(wanted.split, episode, wanted.seed)
+    assert isinstance(sampler, EpisodeSampler), "classification has labelled data"
+    number = min(CONFUSION_EPISODES, wanted.episodes)
+    confusions, data = count_confusions(run.learner, sampler, number), sampler.dataset
+    told = f"{episode.way}-way {episode.shot}-shot, {number} episodes"
+    figures = {}
+    if data.num_classes <= MOST_CLASSES:
+        figures["confusion"] = plot_confusion(
+            confusions.shares, data.class_names, title=f"{title}\n{told}"
+        )
+    pairs = confusions.hardest(6)
+    if len(run.tasks.input_shape) == 3 and pairs:
+        pictured = [
+            PicturedPair(
+                (data.class_names[pair.first], data.class_names[pair.second]),
+                (_some_of(data, pair.first), _some_of(data, pair.second)),
+                pair.mistaken,
+                pair.queries,
+            )
+            for pair in pairs
+        ]
+        figures["hardest_pairs"] = plot_hardest_pairs(
+            pictured, title=f"{title}, taken for each other\n{told}"
+        )
+    return figures
+
+
+def _some_of(data: LabelledDataset, number: int, count: int = 4) -> Tensor:
+    """The first pictures of a class."""
+    rows = data.rows[number][:count]
+    return data.read(rows, np.full(len(rows), number))
 
 
 def adaptation_figure(runs: Mapping[str, Run]) -> Figure:

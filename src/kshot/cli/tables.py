@@ -6,7 +6,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-__all__ = ["condition", "print_results", "print_table", "task_name"]
+__all__ = ["condition", "print_results", "print_table", "published", "score_text", "task_name"]
 
 
 def print_results(rows: Sequence[dict[str, Any]]) -> None:
@@ -20,9 +20,9 @@ def print_results(rows: Sequence[dict[str, Any]]) -> None:
             row["learner"],
             task_name(row),
             str(row["query_shot"]),
-            _score(row),
+            score_text(row),
             row["batch_norm"] + (" (transductive)" if row["transductive"] else ""),
-            _published(row),
+            published(row),
         ]
         for row in rows
     ]
@@ -58,13 +58,15 @@ def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]
     Console(width=None if Console().is_terminal else 500).print(table)
 
 
-def _score(row: dict[str, Any]) -> str:
+def score_text(row: dict[str, Any]) -> str:
+    """The score of a result row with its 95 % interval and unit."""
     if row["accuracy"] is not None:
         return f"{100 * row['accuracy']:.2f} +- {100 * row['ci95']:.2f} %"
     return f"MSE {row['mean_squared_error']:.3f} +- {row['ci95']:.3f}"
 
 
-def _published(row: dict[str, Any]) -> str:
+def published(row: dict[str, Any]) -> str:
+    """The paper's figure that stands beside a result row, or "-"."""
     if not row["published"]:
         return "-"
     return f"{100 * row['published']['accuracy']:.1f} %"

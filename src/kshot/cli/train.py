@@ -79,7 +79,7 @@ def main(arguments: list[str]) -> int:
     else:
         print_results(rows)
         print(f"run     {folder}")
-    for figure in write_figures(run, folder):
+    for figure in write_figures(run, folder, rows):
         if not output.json:
             print(f"figure  {figure}")
     return 0

@@ -8,6 +8,8 @@ from torch import nn
 
 from kshot.backbones.heads import WithHead
 from kshot.learner import MetaLearner
+from kshot.options import unwrapped
+from kshot.paper import Paper
 
 __all__ = [
     "LearnerRow",
@@ -64,7 +66,9 @@ class LearnerRow:
         arguments: what its constructor takes before its options, made from an encoder.
         family: its folder: which part of the learner is learned.
         summary: the idea in one line.
-        reference: title, venue and year of the paper.
+        paper: what it comes from; its class's own where none is given, and None for what is in
+            every textbook.
+        notes: what differs from the paper, in Markdown as a page in docs/ has it.
         kinds: kinds of task it can learn.
         meta_trained: whether it has meta-parameters to train.
         meta_gradient: what the gradient of its meta-loss is: the exact one, first order only,
@@ -80,10 +84,20 @@ class LearnerRow:
     arguments: Callable[[nn.Module, TaskShape], tuple[Any, ...]]
     family: Literal["baselines", "metric", "memory", "optimization"]
     summary: str
-    reference: str
+    paper: Paper | None = None
+    notes: str = ""
     kinds: tuple[Literal["classification", "regression"], ...] = ("classification",)
     meta_trained: bool = True
     meta_gradient: Literal["exact", "first_order", "implicit", "surrogate", "none"] = "exact"
     transductive: bool = False
     online: bool = False
     of_any_encoder: bool = False
+
+    def __post_init__(self) -> None:
+        if self.paper is None:
+            object.__setattr__(self, "paper", unwrapped(self.constructor).paper)
+
+    @property
+    def reference(self) -> str:
+        """Title, venue and year of the paper, or "-"."""
+        return "-" if self.paper is None else self.paper.reference

@@ -227,14 +227,14 @@ class _Trainer:
         if self.validation is None or not config.validation_episodes or not self.processes.first:
             return {}
         evaluation = evaluate(self.learner, self.validation, self.config.validation_episodes)
-        score = float(evaluation.scores.mean())
+        score, half_width, _ = evaluation.interval
         if self.state.judge(score, evaluation.metric == "accuracy"):
             weights = self.learner.state_dict()
             self.best_weights = {key: value.clone() for key, value in weights.items()}
             if self.checkpoints is not None:
                 tensors = {f"learner/{key}": value for key, value in weights.items()}
                 save_checkpoint(self.checkpoints.best, tensors, self._description())
-        return {f"validation {evaluation.metric}": score}
+        return {f"validation {evaluation.metric}": score, "validation ci95": half_width}
 
     def save(self) -> None:
         """Write a checkpoint from which training resumes exactly."""

@@ -14,6 +14,7 @@ from kshot.data.augment import affine_maps, move_pictures
 from kshot.episodes import Episodes, concatenate, map_tensors
 from kshot.learners.baselines.fine_tuning import FineTuned
 from kshot.learners.embedding import embed_pooled
+from kshot.learners.papers import CHEN_2020
 from kshot.learners.task_map import Strategy
 from kshot.losses import Loss, cross_entropy
 
@@ -62,6 +63,8 @@ class Contrastive(FineTuned):
         A Simple Framework for Contrastive Learning of Visual Representations. ICML 2020.
         https://arxiv.org/abs/2002.05709
     """
+
+    paper = CHEN_2020
 
     def __init__(
         self,

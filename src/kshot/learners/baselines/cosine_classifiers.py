@@ -11,6 +11,7 @@ from kshot.backbones.heads import CosineHead, embedding_dim
 from kshot.config import BatchNormPolicy
 from kshot.learners.baselines.pretraining import PretrainedLearner
 from kshot.learners.metric.distances import class_means, cosines
+from kshot.learners.papers import CHEN_2019, QI_2018
 from kshot.losses import Loss, counted_rows, cross_entropy, mask_absent
 
 __all__ = ["BaselinePlusPlus", "Imprinted"]
@@ -134,6 +135,8 @@ class Imprinted(CosineLearner):
         Low-Shot Learning with Imprinted Weights. CVPR 2018. https://arxiv.org/abs/1712.07136
     """
 
+    paper = QI_2018
+
     @property
     def classes_apart(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
         """As long as no gradient step sets the classes off from each other."""
@@ -190,6 +193,8 @@ class BaselinePlusPlus(CosineLearner):
     Reference:
         A Closer Look at Few-shot Classification. ICLR 2019. https://arxiv.org/abs/1904.04232
     """
+
+    paper = CHEN_2019
 
     def __init__(
         self,

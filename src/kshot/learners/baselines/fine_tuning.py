@@ -12,6 +12,7 @@ from kshot.learners.baselines.pretraining import targets_among_all
 from kshot.learners.embedding import embed_pooled
 from kshot.learners.optimization.fast_weights import FastWeightLearner
 from kshot.learners.optimization.update_rules import SGD, Params
+from kshot.learners.papers import FINN_2017
 from kshot.learners.task_map import Strategy
 from kshot.losses import Loss, cross_entropy
 
@@ -96,6 +97,8 @@ class FineTuning(FineTuned):
         The pre-training baseline of Model-Agnostic Meta-Learning for Fast Adaptation of Deep
         Networks. ICML 2017. https://arxiv.org/abs/1703.03400
     """
+
+    paper = FINN_2017
 
     def meta_loss(self, episodes: Episodes) -> Float[Tensor, ""]:
         """The joint loss of all support and query examples of all tasks.

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from kshot.episodes import one_hot
 from kshot.learners.baselines.lbfgs import minimized
 from kshot.learners.embedding_learner import EmbeddingLearner
+from kshot.learners.papers import GOLUB_1979
 from kshot.losses import Loss, counted_rows, cross_entropy
 
 __all__ = ["LinearHead", "LogisticHead", "RidgeHead", "spanning_basis"]
@@ -93,6 +94,8 @@ class RidgeHead(LinearHeadLearner):
         Generalized Cross-Validation as a Method for Choosing a Good Ridge Parameter. Technometrics
         1979 (its leave-one-out form, PRESS).
     """
+
+    paper = GOLUB_1979
 
     def __init__(
         self,

@@ -11,6 +11,7 @@ from kshot.backbones.heads import embedding_dim
 from kshot.config import BatchNormPolicy
 from kshot.learners.baselines.pretraining import PretrainedLearner
 from kshot.learners.metric.distances import class_means, squared_distances
+from kshot.learners.papers import WANG_2019
 from kshot.losses import Loss, cross_entropy
 
 __all__ = ["SimpleShot"]
@@ -50,6 +51,7 @@ class SimpleShot(PretrainedLearner[Float[Tensor, "tasks way dim"]]):
         https://arxiv.org/abs/1911.04623
     """
 
+    paper = WANG_2019
     classes_apart = True
 
     center: Tensor

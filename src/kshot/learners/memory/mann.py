@@ -10,6 +10,7 @@ from kshot.config import BatchNormPolicy
 from kshot.learners.memory.access import access
 from kshot.learners.memory.controller import LSTMCell
 from kshot.learners.memory.sequence_learner import SequenceLearner
+from kshot.learners.papers import SANTORO_2016
 from kshot.losses import Loss, cross_entropy
 
 __all__ = ["MANN", "MANNMemory"]
@@ -86,6 +87,8 @@ class MANN(SequenceLearner[MANNMemory]):
         Meta-Learning with Memory-Augmented Neural Networks. ICML 2016.
         https://proceedings.mlr.press/v48/santoro16.html
     """
+
+    paper = SANTORO_2016
 
     def __init__(
         self,

@@ -15,6 +15,7 @@ from kshot.config import BatchNormPolicy
 from kshot.episodes import Inputs
 from kshot.learners.embedding_learner import EmbeddingLearner, labelled_embeddings
 from kshot.learners.metric.distances import cosines
+from kshot.learners.papers import MUNKHDALAI_2017
 from kshot.learners.preprocessing import preprocess
 from kshot.losses import Loss, cross_entropy, mask_absent
 
@@ -94,6 +95,8 @@ class MetaNet(EmbeddingLearner[FastWeightMemory]):
     Reference:
         Meta Networks. ICML 2017. https://arxiv.org/abs/1703.00837
     """
+
+    paper = MUNKHDALAI_2017
 
     def __init__(
         self,

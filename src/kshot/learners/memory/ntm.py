@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from kshot.config import BatchNormPolicy
 from kshot.learners.memory.sequence_learner import SequenceLearner
 from kshot.learners.memory.turing_machine import TuringMachine, TuringState
+from kshot.learners.papers import GRAVES_2014
 from kshot.losses import Loss, cross_entropy
 
 __all__ = ["NTM"]
@@ -47,6 +48,8 @@ class NTM(SequenceLearner[TuringState]):
         Neural Turing Machines. 2014. https://arxiv.org/abs/1410.5401
         As a few-shot learner: Meta-Learning with Memory-Augmented Neural Networks. ICML 2016.
     """
+
+    paper = GRAVES_2014
 
     def __init__(
         self,

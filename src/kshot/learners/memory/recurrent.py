@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from kshot.config import BatchNormPolicy
 from kshot.learners.memory.controller import build_controller
 from kshot.learners.memory.sequence_learner import SequenceLearner
+from kshot.learners.papers import HOCHREITER_2001
 from kshot.losses import Loss, cross_entropy
 
 __all__ = ["RecurrentLearner"]
@@ -53,6 +54,8 @@ class RecurrentLearner(SequenceLearner[Any]):
         Learning to Learn Using Gradient Descent. ICANN 2001.
         As the baseline: Meta-Learning with Memory-Augmented Neural Networks. ICML 2016.
     """
+
+    paper = HOCHREITER_2001
 
     def __init__(
         self,

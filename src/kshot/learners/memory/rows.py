@@ -23,38 +23,58 @@ ROWS: dict[str, LearnerRow] = {
     "lstm": _read_in_turn(
         partial(RecurrentLearner, cell="lstm"),
         summary="an LSTM reads examples in turn, each label one step late",
-        reference="Learning to Learn Using Gradient Descent, ICANN 2001",
+        notes=(
+            "the baseline of MANN's paper; labels one step late; the forget gate's bias starts "
+            "at 1; trained as `mann` is"
+        ),
     ),
     "gru": _read_in_turn(
         partial(RecurrentLearner, cell="gru"),
         summary="a GRU reads examples in turn, each label one step late",
-        reference="Learning to Learn Using Gradient Descent, ICANN 2001",
+        notes="as `lstm`",
     ),
     "ntm": _read_in_turn(
         NTM,
         summary="a controller that reads and writes a memory by content and by place",
-        reference="Neural Turing Machines, 2014",
+        notes=(
+            "[the machine copies](../results/memory/copy_task.json) sequences twice as long as "
+            "any it was trained on; read heads read before write heads write; memory starts at "
+            "1e-6 everywhere, heads at the first slot; Adam instead of RMSProp"
+        ),
     ),
     "mann": _read_in_turn(
         MANN,
         summary="a memory read by content, and written where it was used least",
-        reference="Meta-Learning with Memory-Augmented Neural Networks, ICML 2016",
+        notes=(
+            "each head has a least used slot of its own; labels are one-hot unless "
+            "`labels` says letters; the last predictions of a sequence are those of queries that "
+            "are not written; Adam at 3e-3; test pictures are not moved"
+        ),
     ),
     "snail": LearnerRow(
         SNAIL,
         encoder_and_way,
         "memory",
         "attention and causal convolutions over the support set, then the query",
-        "A Simple Neural Attentive Meta-Learner, ICLR 2018",
         online=True,
+        notes=(
+            "several queries an episode instead of one, each the last step of its own sequence;"
+            " dilations 2, 4, ... as printed; training pictures are moved a little and classes "
+            "mirrored"
+        ),
     ),
     "metanet": LearnerRow(
         MetaNet,
         encoder_and_way,
         "memory",
         "gradients of support examples, made weights and kept in a memory",
-        "Meta Networks, ICML 2017",
         meta_gradient="first_order",
+        notes=(
+            "fast weights of the linear layers alone, where the authors give them to the "
+            "convolutions too on Omniglot, and those have BatchNorm; inner gradients are "
+            "constants, as in their code; the contrastive loss for several examples a class, "
+            "which their code lacks"
+        ),
     ),
 }
 """What the registry holds of this family."""

@@ -11,13 +11,14 @@ from torch import Tensor, nn
 
 from kshot.backbones.heads import embedding_dim
 from kshot.config import BatchNormPolicy
-from kshot.episodes import Examples, map_tensors
+from kshot.episodes import Examples, Inputs, map_tensors
 from kshot.learners.embedding import embed_query
 from kshot.learners.embedding_learner import (
     EmbeddingLearner,
     EmbeddingState,
     labelled_embeddings,
 )
+from kshot.learners.papers import MISHRA_2018
 from kshot.losses import Loss, cross_entropy
 
 __all__ = ["SNAIL", "Attention", "DenseBlock", "ReadSequence"]
@@ -87,6 +88,7 @@ class SNAIL(EmbeddingLearner[ReadSequence]):
         A Simple Neural Attentive Meta-Learner. ICLR 2018. https://arxiv.org/abs/1707.03141
     """
 
+    paper = MISHRA_2018
     online = True
 
     def __init__(
@@ -146,6 +148,28 @@ class SNAIL(EmbeddingLearner[ReadSequence]):
         tasks, m, way = *embeddings.shape[:2], summary.targets.shape[-1]
         x, _ = self._following(summary, embeddings, embeddings.new_zeros(tasks, m, way))
         return self.head(x)[..., :way]
+
+    def attention(
+        self, state: EmbeddingState, inputs: Inputs, mask: Bool[Tensor, "tasks m"] | None = None
+    ) -> Float[Tensor, "tasks blocks m n"]:
+        """How much each query reads of each support example, in each block of attention.
+
+        The rest of a row, up to 1, is what a query reads of itself. Padding has no weight; where a
+        support set has some, it comes first, the other examples in their order.
+        """
+        embeddings = embed_query(
+            self.encoder, self.batch_norm, inputs, mask, state.support_inputs, state.support_mask
+        )
+        read: ReadSequence = state.summary
+        real = read.targets.sum(-1) > 0
+        unknown = embeddings.new_zeros(*embeddings.shape[:2], read.targets.shape[-1])
+        x, found = self._steps(embeddings, unknown), []
+        for block, earlier in zip(self.blocks, read.blocks, strict=True):
+            if isinstance(block, Attention):
+                found.append(block.weights(x, block.key(x), earlier[0], real)[..., :-1])
+            features, _ = block.following(x, earlier, real)  # pyright: ignore[reportCallIssue]
+            x = torch.cat([x, features], -1)
+        return torch.stack(found, 1)
 
     def observe(self, state: EmbeddingState, examples: Examples) -> EmbeddingState:
         """Read further examples, at the cost of these alone: as if adapted to all of them.
@@ -232,12 +256,22 @@ class Attention(nn.Module):
         self, x: Float[Tensor, "tasks m channels"], earlier: Rows, real: Bool[Tensor, "tasks n"]
     ) -> tuple[Float[Tensor, "tasks m values"], Rows]:
         """What each of m steps finds that follow a sequence, not one another."""
-        query, key, value = self.query(x), self.key(x), self.value(x)
-        keys, values = earlier
+        key, value, (keys, values) = self.key(x), self.value(x), earlier
+        weights = self.weights(x, key, keys, real)
+        return weights[..., :-1] @ values + weights[..., -1:] * value, (key, value)
+
+    def weights(
+        self,
+        x: Float[Tensor, "tasks m channels"],
+        key: Float[Tensor, "tasks m keys"],
+        keys: Float[Tensor, "tasks n keys"],
+        real: Bool[Tensor, "tasks n"],
+    ) -> Float[Tensor, "tasks m earlier_and_itself"]:
+        """What each of m steps gives to the n before them, and last to itself."""
+        query = self.query(x)
         before = (query @ keys.mT).masked_fill(~real.unsqueeze(1), torch.finfo(query.dtype).min)
         itself = (query * key).sum(-1, keepdim=True)
-        weights = (self.scale * torch.cat([before, itself], -1)).softmax(-1)
-        return weights[..., :-1] @ values + weights[..., -1:] * value, (key, value)
+        return (self.scale * torch.cat([before, itself], -1)).softmax(-1)
 
 
 class DenseBlock(nn.Module):

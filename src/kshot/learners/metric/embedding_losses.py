@@ -14,11 +14,22 @@ from kshot.episodes import Episodes, concatenate
 from kshot.learners.baselines.pretraining import targets_among_all
 from kshot.learners.embedding_learner import EmbeddingLearner
 from kshot.learners.metric.distances import class_means, cosines
+from kshot.learners.papers import DENG_2019, HADSELL_2006, LIU_2017, SCHROFF_2015, WANG_2018
 from kshot.losses import Loss, counted_rows, cross_entropy
+from kshot.paper import Paper
 
-__all__ = ["MarginSoftmax", "MetricEmbedding", "contrastive_pair_loss"]
+__all__ = ["OBJECTIVE_PAPERS", "MarginSoftmax", "MetricEmbedding", "contrastive_pair_loss"]
 
 Objective = Literal["contrastive", "triplet", "sphereface", "cosface", "arcface"]
+
+OBJECTIVE_PAPERS: dict[str, Paper] = {
+    "contrastive": HADSELL_2006,
+    "triplet": SCHROFF_2015,
+    "sphereface": LIU_2017,
+    "cosface": WANG_2018,
+    "arcface": DENG_2019,
+}
+"""Where each objective comes from."""
 
 
 class MetricEmbedding(EmbeddingLearner[Float[Tensor, "tasks way dim"]]):
@@ -100,6 +111,7 @@ class MetricEmbedding(EmbeddingLearner[Float[Tensor, "tasks way dim"]]):
     ) -> None:
         super().__init__(encoder, batch_norm=batch_norm, loss=loss)
         self.objective: Objective = objective
+        self.paper = OBJECTIVE_PAPERS[objective]
         self.margin = _MARGINS[objective] if margin is None else float(margin)
         if objective == "sphereface" and (self.margin < 1 or self.margin % 1):
             raise ValueError(f"The margin of sphereface is a whole number, not {self.margin}.")

@@ -11,6 +11,7 @@ from kshot.backbones.heads import embedding_dim
 from kshot.config import BatchNormPolicy
 from kshot.learners.embedding_learner import EmbeddingLearner
 from kshot.learners.metric.distances import scaled_squared_distances
+from kshot.learners.papers import FORT_2017
 from kshot.losses import Loss, cross_entropy
 
 __all__ = ["GaussianProtoNet", "GaussianSummary"]
@@ -66,6 +67,7 @@ class GaussianProtoNet(EmbeddingLearner[GaussianSummary]):
         https://arxiv.org/abs/1708.02735
     """
 
+    paper = FORT_2017
     classes_apart = True
 
     def __init__(

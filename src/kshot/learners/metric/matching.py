@@ -8,13 +8,17 @@ from torch import Tensor, nn
 
 from kshot.backbones.heads import embedding_dim
 from kshot.config import BatchNormPolicy
+from kshot.episodes import Inputs
+from kshot.learners.embedding import embed_query
 from kshot.learners.embedding_learner import (
     EmbeddingLearner,
+    EmbeddingState,
     LabelledEmbeddings,
     labelled_embeddings,
 )
 from kshot.learners.metric.distances import cosines, squared_distances
 from kshot.learners.metric.full_context import QueryContext, SupportContext
+from kshot.learners.papers import VINYALS_2016
 from kshot.losses import Loss, cross_entropy
 
 __all__ = ["MatchingNet", "log_attention"]
@@ -60,6 +64,8 @@ class MatchingNet(EmbeddingLearner[LabelledEmbeddings]):
     Reference:
         Matching Networks for One Shot Learning. NeurIPS 2016. https://arxiv.org/abs/1606.04080
     """
+
+    paper = VINYALS_2016
 
     def __init__(
         self,
@@ -108,14 +114,30 @@ class MatchingNet(EmbeddingLearner[LabelledEmbeddings]):
         mask: Bool[Tensor, "tasks m"] | None,
     ) -> Float[Tensor, "tasks m way"]:
         """Logarithms of the attention to each class."""
+        return log_attention(self._similarities(summary, embeddings), summary.targets)
+
+    def attention(
+        self, state: EmbeddingState, inputs: Inputs, mask: Bool[Tensor, "tasks m"] | None = None
+    ) -> Float[Tensor, "tasks 1 m n"]:
+        """How much of its attention each query gives to each support example; rows sum to 1."""
+        embeddings = embed_query(
+            self.encoder, self.batch_norm, inputs, mask, state.support_inputs, state.support_mask
+        )
+        similarities = self._similarities(state.summary, embeddings)
+        absent = (state.summary.targets.sum(-1) == 0).unsqueeze(1)
+        lowest = torch.finfo(similarities.dtype).min
+        return similarities.masked_fill(absent, lowest).softmax(-1).unsqueeze(1)
+
+    def _similarities(
+        self, summary: LabelledEmbeddings, embeddings: Float[Tensor, "tasks m dim"]
+    ) -> Float[Tensor, "tasks m n"]:
+        """How alike each query and each support example are."""
         if self.query_context is not None:
             counted = summary.targets.sum(-1) > 0
             embeddings = self.query_context(embeddings, summary.embeddings, counted)
         if self.scale is None:
-            similarities = -squared_distances(embeddings, summary.embeddings)
-        else:
-            similarities = self.scale * cosines(embeddings, summary.embeddings)
-        return log_attention(similarities, summary.targets)
+            return -squared_distances(embeddings, summary.embeddings)
+        return self.scale * cosines(embeddings, summary.embeddings)
 
 
 def log_attention(

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from kshot.config import BatchNormPolicy
 from kshot.learners.embedding_learner import EmbeddingLearner
 from kshot.learners.metric.distances import class_means, cosines, squared_distances
+from kshot.learners.papers import SNELL_2017
 from kshot.losses import Loss, cross_entropy
 
 __all__ = ["ProtoNet"]
@@ -56,6 +57,7 @@ class ProtoNet(EmbeddingLearner[Float[Tensor, "tasks way dim"]]):
         https://arxiv.org/abs/1703.05175
     """
 
+    paper = SNELL_2017
     classes_apart = True
 
     def __init__(

@@ -12,6 +12,7 @@ from kshot.backbones.normalization import BatchNorm, policy_for, reads_stored
 from kshot.config import BatchNormPolicy
 from kshot.learners.embedding import embed_pooled, embed_support
 from kshot.learners.embedding_learner import EmbeddingLearner
+from kshot.learners.papers import SUNG_2018
 from kshot.losses import Loss, cross_entropy, squared_score_error
 
 __all__ = ["RelationNet", "RelationSummary"]
@@ -58,6 +59,7 @@ class RelationNet(EmbeddingLearner[RelationSummary]):
         https://arxiv.org/abs/1711.06025
     """
 
+    paper = SUNG_2018
     classes_apart = True
     batch_norm_policies = ("running", "batch")
 

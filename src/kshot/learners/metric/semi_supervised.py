@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from kshot.config import BatchNormPolicy
 from kshot.learners.embedding_learner import EmbeddingLearner, labelled_embeddings
 from kshot.learners.metric.distances import class_means, squared_distances
+from kshot.learners.papers import REN_2018
 from kshot.losses import Loss, cross_entropy
 
 __all__ = ["SemiSupervisedProtoNet"]
@@ -60,6 +61,8 @@ class SemiSupervisedProtoNet(EmbeddingLearner[Prototypes]):
         Meta-Learning for Semi-Supervised Few-Shot Classification. ICLR 2018.
         https://arxiv.org/abs/1803.00676
     """
+
+    paper = REN_2018
 
     def __init__(
         self,

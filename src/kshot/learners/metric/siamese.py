@@ -16,6 +16,7 @@ from kshot.learners.embedding_learner import (
     labelled_embeddings,
 )
 from kshot.learners.metric.distances import class_maxima, weighted_city_block
+from kshot.learners.papers import KOCH_2015
 from kshot.losses import Loss, counted_rows, cross_entropy
 
 __all__ = ["SiameseNet", "pair_loss"]
@@ -59,6 +60,7 @@ class SiameseNet(EmbeddingLearner[LabelledEmbeddings]):
         https://www.cs.cmu.edu/~rsalakhu/papers/oneshot1.pdf
     """
 
+    paper = KOCH_2015
     classes_apart = True
 
     def __init__(

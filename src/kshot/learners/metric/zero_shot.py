@@ -11,6 +11,7 @@ from kshot.episodes import Episodes, Examples, Inputs
 from kshot.learner import MetaLearner
 from kshot.learners.embedding import embed_pooled
 from kshot.learners.metric.distances import class_means, squared_distances
+from kshot.learners.papers import SNELL_2017
 from kshot.losses import Loss, cross_entropy
 
 __all__ = ["ZeroShotProtoNet", "ZeroShotState"]
@@ -51,6 +52,7 @@ class ZeroShotProtoNet(MetaLearner[ZeroShotState]):
         https://arxiv.org/abs/1703.05175
     """
 
+    paper = SNELL_2017
     batch_norm_policies = ("running",)
 
     def __init__(

@@ -16,6 +16,7 @@ from kshot.learners.embedding import embed_query, embed_support
 from kshot.learners.optimization.fast_weights import present_columns
 from kshot.learners.optimization.inner_loop import inner_loop
 from kshot.learners.optimization.update_rules import SGD, Params
+from kshot.learners.papers import RAGHU_2020
 from kshot.learners.task_map import map_tasks
 from kshot.losses import Loss, cross_entropy, mask_absent
 
@@ -74,6 +75,8 @@ class ANIL(MetaLearner[ANILState]):
         Rapid Learning or Feature Reuse? Towards Understanding the Effectiveness of MAML. ICLR 2020.
         https://arxiv.org/abs/1909.09157
     """
+
+    paper = RAGHU_2020
 
     def __init__(
         self,

@@ -14,6 +14,7 @@ from kshot.learners.optimization.fast_weights import (
     parameters_exchanged,
 )
 from kshot.learners.optimization.update_rules import SGD, Params
+from kshot.learners.papers import RAJESWARAN_2019
 from kshot.learners.task_map import Strategy
 from kshot.losses import Loss, cross_entropy, mask_absent
 
@@ -59,6 +60,8 @@ class IMAML(FastWeightLearner):
     Reference:
         Meta-Learning with Implicit Gradients. NeurIPS 2019. https://arxiv.org/abs/1909.04630
     """
+
+    paper = RAJESWARAN_2019
 
     def __init__(
         self,

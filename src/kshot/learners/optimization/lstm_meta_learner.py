@@ -16,6 +16,7 @@ from kshot.learners.optimization.fast_weights import (
 from kshot.learners.optimization.inner_loop import inner_step
 from kshot.learners.optimization.update_rules import GatedRule, Params
 from kshot.learners.optimization.update_rules.coordinatewise import unflatten
+from kshot.learners.papers import RAVI_2017
 from kshot.learners.task_map import Strategy, map_tasks
 from kshot.losses import Loss, cross_entropy
 
@@ -77,6 +78,7 @@ class LSTMMetaLearner(FastWeightLearner):
         https://openreview.net/forum?id=rJY0-Kcll
     """
 
+    paper = RAVI_2017
     rule: GatedRule
 
     def __init__(

@@ -7,6 +7,7 @@ from torch import nn
 from kshot.config import BatchNormPolicy
 from kshot.learners.optimization.fast_weights import FastWeightLearner
 from kshot.learners.optimization.update_rules import UPDATE_RULES, UpdateRule
+from kshot.learners.papers import FINN_2017
 from kshot.learners.task_map import Strategy
 from kshot.losses import Loss, cross_entropy
 
@@ -64,6 +65,8 @@ class MAML(FastWeightLearner):
         Model-Agnostic Meta-Learning for Fast Adaptation of Deep Networks. ICML 2017.
         https://arxiv.org/abs/1703.03400
     """
+
+    paper = FINN_2017
 
     def __init__(
         self,

@@ -22,6 +22,7 @@ from kshot.learners.optimization.fast_weights import (
     present_columns,
 )
 from kshot.learners.optimization.update_rules import SGD, Params, StepRates
+from kshot.learners.papers import ANTONIOU_2019
 from kshot.learners.task_map import Strategy
 from kshot.losses import Loss, cross_entropy, mask_absent
 from kshot.transforms import being_traced
@@ -83,6 +84,7 @@ class MAMLPlusPlus(FastWeightLearner):
         How to train your MAML. ICLR 2019. https://arxiv.org/abs/1810.09502
     """
 
+    paper = ANTONIOU_2019
     batch_norm_policies = (*FastWeightLearner.batch_norm_policies, "per_step")
     iterations: Tensor
 

@@ -5,6 +5,7 @@ from torch import nn
 from kshot.config import BatchNormPolicy
 from kshot.learners.optimization.fast_weights import FastWeightLearner, adapted_params
 from kshot.learners.optimization.update_rules import LearnedRates
+from kshot.learners.papers import LI_2017
 from kshot.learners.task_map import Strategy
 from kshot.losses import Loss, cross_entropy
 
@@ -49,6 +50,8 @@ class MetaSGD(FastWeightLearner):
         Meta-SGD: Learning to Learn Quickly for Few-Shot Learning. 2017.
         https://arxiv.org/abs/1707.09835
     """
+
+    paper = LI_2017
 
     def __init__(
         self,

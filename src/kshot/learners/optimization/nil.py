@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from kshot.config import BatchNormPolicy
 from kshot.learners.embedding_learner import EmbeddingLearner
+from kshot.learners.papers import RAGHU_2020
 from kshot.losses import Loss, counted_rows, cross_entropy
 
 __all__ = ["NIL"]
@@ -40,6 +41,7 @@ class NIL(EmbeddingLearner[Float[Tensor, "tasks way dim"]]):
         https://arxiv.org/abs/1909.09157
     """
 
+    paper = RAGHU_2020
     classes_apart = True
 
     def __init__(

@@ -22,6 +22,7 @@ from kshot.learners.optimization.update_rules import (
     RuleState,
     UpdateRule,
 )
+from kshot.learners.papers import NICHOL_2018
 from kshot.learners.task_map import Strategy
 from kshot.losses import Loss, cross_entropy
 
@@ -76,6 +77,8 @@ class Reptile(FastWeightLearner):
     Reference:
         On First-Order Meta-Learning Algorithms. 2018. https://arxiv.org/abs/1803.02999
     """
+
+    paper = NICHOL_2018
 
     def __init__(
         self,

@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from kshot.config import BatchNormPolicy
 from kshot.learners.embedding_learner import EmbeddingLearner
+from kshot.learners.papers import BERTINETTO_2019
 from kshot.losses import Loss, counted_rows, cross_entropy
 
 __all__ = ["R2D2"]
@@ -44,6 +45,8 @@ class R2D2(EmbeddingLearner[Float[Tensor, "tasks dim way"]]):
         Meta-learning with differentiable closed-form solvers. ICLR 2019.
         https://arxiv.org/abs/1805.08136
     """
+
+    paper = BERTINETTO_2019
 
     def __init__(
         self,

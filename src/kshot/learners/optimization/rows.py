@@ -21,95 +21,123 @@ ROWS: dict[str, LearnerRow] = {
         net_with_head,
         "optimization",
         "a learned initialization, adapted by a few gradient steps",
-        "Model-Agnostic Meta-Learning for Fast Adaptation of Deep Networks, ICML 2017",
         kinds=("classification", "regression"),
         transductive=True,
+        notes=(
+            "one inner step at test as in training (the paper: three); 12,000 outer steps "
+            "instead of 60,000; training pictures are moved a little and classes mirrored"
+        ),
     ),
     "fomaml": LearnerRow(
         partial(MAML, first_order=True),
         net_with_head,
         "optimization",
         "MAML without second derivatives",
-        "Model-Agnostic Meta-Learning for Fast Adaptation of Deep Networks, ICML 2017",
         kinds=("classification", "regression"),
         meta_gradient="first_order",
         transductive=True,
+        notes=(
+            "as `maml`, inner gradients taken as constants; inner rate 0.2, 14,500 outer steps,"
+            " pictures as they are"
+        ),
     ),
     "anil": LearnerRow(
         ANIL,
         encoder_and_way,
         "optimization",
         "MAML whose steps move the head alone",
-        "Rapid Learning or Feature Reuse? Towards Understanding ... MAML, ICLR 2020",
         kinds=("classification", "regression"),
         transductive=True,
+        notes="the body sees every example once, whatever the number of steps",
     ),
     "nil": LearnerRow(
         NIL,
         encoder_alone,
         "optimization",
         "no inner loop: cosines of a trained body's embeddings",
-        "Rapid Learning or Feature Reuse? Towards Understanding ... MAML, ICLR 2020",
         meta_trained=False,
         meta_gradient="none",
         transductive=True,
         of_any_encoder=True,
+        notes="scores a trained run's body; the sum of cosines, as the paper has it",
     ),
     "reptile": LearnerRow(
         Reptile,
         net_with_head,
         "optimization",
         "an initialization near where the steps of every task lead",
-        "On First-Order Meta-Learning Algorithms, 2018",
         kinds=("classification", "regression"),
         meta_gradient="surrogate",
         transductive=True,
+        notes=(
+            "18,000 outer steps instead of 100,000 and twice the inner rate; with `carry_over` "
+            "the inner Adam's averages go on from task to task, as the authors' do; tasks of a "
+            "meta-batch begin from the same ones, and their mean is carried on; without it "
+            "every task starts afresh"
+        ),
     ),
     "imaml": LearnerRow(
         IMAML,
         net_with_head,
         "optimization",
         "MAML whose derivative is that of an inner minimum, not of the steps to it",
-        "Meta-Learning with Implicit Gradients, NeurIPS 2019",
         kinds=("classification", "regression"),
         meta_gradient="implicit",
         transductive=True,
+        notes=(
+            "gradient descent within tasks, conjugate gradient that stops where the curvature "
+            "is negative"
+        ),
     ),
     "meta_sgd": LearnerRow(
         MetaSGD,
         net_with_head,
         "optimization",
         "a learned initialization and a learned rate for each of its elements",
-        "Meta-SGD: Learning to Learn Quickly for Few-Shot Learning, 2017",
         kinds=("classification", "regression"),
         transductive=True,
+        notes="batch statistics, as in MAML's code; first rates .05 to .2, 11,000 outer steps",
     ),
     "maml_plus_plus": LearnerRow(
         MAMLPlusPlus,
         net_with_head,
         "optimization",
         "MAML with rates, normalization and a loss for each of its steps",
-        "How to train your MAML, ICLR 2019",
         kinds=("classification", "regression"),
         transductive=True,
+        notes=(
+            "6,000 outer steps of 8 tasks instead of 50,000; trained under batch statistics, "
+            "its inner steps diverge under the averages (`per_step`); normalization belongs to "
+            "the number of steps taken, so support and query at the same parameters share it; "
+            "the averages are read at test under `per_step`, which the authors' code never does"
+        ),
     ),
     "lstm_meta_learner": LearnerRow(
         LSTMMetaLearner,
         net_with_head,
         "optimization",
         "a learned initialization, moved by an LSTM that reads losses and gradients",
-        "Optimization as a Model for Few-Shot Learning, ICLR 2017",
         kinds=("classification", "regression"),
         meta_gradient="first_order",
+        notes=(
+            "the gradient of the mean loss is not divided by the number of examples once more, "
+            "as the authors' code does; in evaluation, statistics of the whole support set "
+            "under the adapted parameters instead of an average over steps; gates fed back "
+            "before the sigmoid as in the code, or after it as in the paper"
+        ),
     ),
     "r2d2": LearnerRow(
         R2D2,
         encoder_alone,
         "optimization",
         "the head is solved by ridge regression, in closed form",
-        "Meta-learning with differentiable closed-form solvers, ICLR 2019",
         kinds=("classification", "regression"),
         of_any_encoder=True,
+        notes=(
+            "any encoder, not the paper's own: conv4 here; its statistics are the running ones,"
+            " so it is inductive; each part of an episode's examples is the support in turn; "
+            "training pictures are moved a little and classes mirrored"
+        ),
     ),
 }
 """What the registry holds of this family."""

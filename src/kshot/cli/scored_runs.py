@@ -1,0 +1,136 @@
+"""Several runs scored on the same episodes: how each is scored, and how they differ."""
+
+from dataclasses import replace
+from itertools import product
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from matplotlib.figure import Figure
+
+from kshot.cli.figures import adaptation_figure, comparison_figure
+from kshot.cli.tables import condition, task_name
+from kshot.config import EvaluationConfig, RunConfig
+from kshot.evaluation.evaluate import paired_difference
+from kshot.evaluation.intervals import MeanInterval
+from kshot.evaluation.results import same_episodes
+from kshot.recipe import parse_run
+from kshot.training.run import Run, read_description
+from kshot.training.scoring import Scored
+
+__all__ = [
+    "Difference",
+    "difference_rows",
+    "differences_from_first",
+    "first_configuration",
+    "named_runs",
+    "own_conditions",
+    "side_by_side_figure",
+]
+
+
+class Difference(NamedTuple):
+    """A later run's scores less the first run's, episode by episode."""
+
+    folders: tuple[Path, Path]
+    theirs: Scored
+    first: Scored
+    interval: MeanInterval
+
+    @property
+    def same_policy(self) -> bool:
+        """Whether both were scored under the same BatchNorm policy."""
+        return self.theirs.row["batch_norm"] == self.first.row["batch_norm"]
+
+
+def first_configuration(arguments: list[str]) -> RunConfig:
+    """What is not said by flags: the configuration of the first run that arguments name.
+
+    But how its BatchNorm works and how many steps it takes is each run's own affair.
+    """
+    first = next((Path(word) for word in arguments if (Path(word) / "run.json").exists()), None)
+    base = RunConfig() if first is None else parse_run(read_description(first)["config"])
+    return replace(base, evaluation=replace(base.evaluation, batch_norm=(), num_test_steps=()))
+
+
+def own_conditions(
+    runs: dict[Path, Run], wanted: EvaluationConfig, *, other: bool = False
+) -> dict[Path, EvaluationConfig]:
+    """How each run is scored: as wanted, and where that says nothing as it was configured.
+
+    Args:
+        runs: the runs by their folders.
+        wanted: what is asked of all of them.
+        other: whether they have another learner than they were configured for.
+    """
+    conditions = {}
+    for folder, run in runs.items():
+        own = EvaluationConfig() if other else run.config.evaluation
+        conditions[folder] = replace(
+            wanted,
+            batch_norm=wanted.batch_norm or own.batch_norm,
+            num_test_steps=wanted.num_test_steps or own.num_test_steps,
+        )
+    return conditions
+
+
+def differences_from_first(scored: dict[Path, list[Scored]]) -> list[Difference]:
+    """Every later run less the first, where the episodes are the same."""
+    start, *others = scored
+    return [
+        Difference(
+            (other, start), theirs, first, paired_difference(theirs.evaluation, first.evaluation)
+        )
+        for other in others
+        for first, theirs in product(scored[start], scored[other])
+        if not (first.baseline or theirs.baseline)
+        and same_episodes(first.row, theirs.row)
+        and _same_steps(first.row, theirs.row)
+    ]
+
+
+def difference_rows(differences: list[Difference]) -> list[list[str]]:
+    """Of each difference: the two runs, the task, and the interval."""
+    return [
+        [
+            " - ".join(
+                f"{folder} ({condition(scored.row)})"
+                for folder, scored in zip(one.folders, (one.theirs, one.first), strict=True)
+            ),
+            task_name(one.theirs.row),
+            _interval(one),
+        ]
+        for one in differences
+    ]
+
+
+def named_runs(runs: dict[Path, Run]) -> dict[str, Run]:
+    """Runs by the names of their learners where these tell them apart, else by their folders."""
+    learners = [run.config.learner.name for run in runs.values()]
+    names = learners if len(set(learners)) == len(learners) else map(str, runs)
+    return dict(zip(names, runs.values(), strict=True))
+
+
+def side_by_side_figure(runs: dict[Path, Run], rows: list[dict[str, Any]]) -> Figure:
+    """The scores of runs side by side, or in regression how each adapts to one task.
+
+    Raises:
+        ValueError: for runs of both kinds.
+    """
+    kinds = {run.tasks.kind for run in runs.values()}
+    if len(kinds) > 1:
+        raise ValueError("A figure shows runs of one kind: classification or regression.")
+    if kinds == {"regression"}:
+        return adaptation_figure(named_runs(runs))
+    return comparison_figure(rows)
+
+
+def _same_steps(ours: dict[str, Any], theirs: dict[str, Any]) -> bool:
+    """Whether two learners took equally many inner steps, as far as both take any."""
+    steps = {ours["num_test_steps"], theirs["num_test_steps"]} - {None}
+    return len(steps) <= 1
+
+
+def _interval(one: Difference) -> str:
+    mean, half_width, _ = one.interval
+    unit = 100 if one.theirs.evaluation.metric == "accuracy" else 1
+    return f"{unit * mean:+.2f} +- {unit * half_width:.2f}"

@@ -1,0 +1,63 @@
+"""Decision regions of a task in the plane, step by step."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
+
+from kshot.plots.style import INK, LINES
+
+__all__ = ["plot_regions"]
+
+
+def plot_regions(
+    probabilities: Mapping[str, np.ndarray],
+    extent: tuple[float, float, float, float],
+    support: np.ndarray,
+    support_columns: Sequence[int],
+    *,
+    title: str = "",
+) -> Figure:
+    """Which class a learner would give each place of the plane, a panel for each of its steps.
+
+    The surer it is, the deeper the shade; a line parts the regions, and every class has a marker.
+
+    Args:
+        probabilities: for each panel's name, (rows, columns, way) class probabilities on a grid,
+            the first row at the bottom.
+        extent: left, right, bottom and top of the grid.
+        support: (n, 2) places of the support examples.
+        support_columns: the class of each.
+        title: heading.
+    """
+    figure = Figure(figsize=(2.9 * len(probabilities) + 0.3, 3.4), layout="constrained")
+    figure.suptitle(title, fontsize=11, color=INK)
+    axes = figure.subplots(1, len(probabilities), sharex=True, sharey=True, squeeze=False)[0]
+    columns = np.asarray(support_columns)
+    for axis, (name, grid) in zip(axes, probabilities.items(), strict=True):
+        rows, width, way = grid.shape
+        colors = np.array([to_rgb(LINES[k % len(LINES)][0]) for k in range(way)])
+        sure = ((grid.max(-1) - 1 / way) / (1 - 1 / way)).clip(0, 1)[..., None]
+        shade = 1 - 0.55 * sure * (1 - colors[grid.argmax(-1)])
+        axis.imshow(shade, origin="lower", extent=extent, aspect="auto", interpolation="bilinear")
+        x, y = np.linspace(*extent[:2], width), np.linspace(*extent[2:], rows)
+        for column in range(way):
+            lead = grid[..., column] - np.delete(grid, column, -1).max(-1)
+            if lead.min() < 0 < lead.max():
+                axis.contour(x, y, lead, levels=[0], colors=INK, linewidths=0.8)
+            color, _, marker = LINES[column % len(LINES)]
+            axis.plot(
+                *support[columns == column].T,
+                marker,
+                color=color,
+                markeredgecolor="white" if marker != "x" else color,
+                markersize=8,
+                linestyle="none",
+                label=f"class {column + 1}",
+            )
+        axis.set_title(name, fontsize=10)
+        axis.set_xlabel("$x_1$")
+    axes[0].set_ylabel("$x_2$")
+    axes[-1].legend(fontsize=7, loc="best", framealpha=0.8)
+    return figure
