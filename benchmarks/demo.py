@@ -133,6 +133,7 @@ async def _crowd(address: str, pid: int) -> list[dict[str, Any]]:
             memory.append(_megabytes(pid))
             await asyncio.sleep(2)
 
+    before = _processor_seconds(pid)
     async with _client(address) as client, asyncio.TaskGroup() as group:
         for number in range(VISITORS):
             group.create_task(visit(number, client))
@@ -141,6 +142,7 @@ async def _crowd(address: str, pid: int) -> list[dict[str, Any]]:
         print(f"  error: {error}")
     case = f"{VISITORS} visitors drawing for {SECONDS:.0f} s"
     load = {"load": os.getloadavg()[0], "predictions": len(times), "errors": len(errors)}
+    each = 1e3 * (_processor_seconds(pid) - before) / len(times)
     third = max(1, len(memory) // 3)
     growth = statistics.mean(memory[-third:]) - statistics.mean(memory[:third])
     return [
@@ -150,6 +152,9 @@ async def _crowd(address: str, pid: int) -> list[dict[str, Any]]:
         ),
         benchmark_row(
             f"{case}: median prediction", 1e3 * statistics.median(times), None, "", "ms", **load
+        ),
+        benchmark_row(
+            f"{case}: the server's processor time for each", each, None, "", "ms", **load
         ),
         benchmark_row(
             f"{case}: memory at the end less at 10 s", growth, memory[0], "memory at 10 s", "MB"
@@ -170,6 +175,12 @@ def _megabytes(pid: int) -> float:
         if line.startswith("VmRSS:"):
             return float(line.split()[1]) / 1e3
     raise ValueError(f"process {pid} tells no VmRSS")
+
+
+def _processor_seconds(pid: int) -> float:
+    """Time that a process has computed, on all processors together: the same on a busy machine."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def _first_paint(address: str) -> list[dict[str, Any]]:
