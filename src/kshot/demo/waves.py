@@ -16,6 +16,8 @@ from kshot.training.run import load_run
 __all__ = ["NUM_STEPS", "WaveLearner", "load_waves"]
 
 NUM_STEPS = 10
+"""Gradient steps that are followed."""
+
 NUM_PLACES = 101
 X_LIMIT = 5.0
 
