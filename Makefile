@@ -18,10 +18,10 @@ endif
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint format bench docs wheel clean
+.PHONY: help run test test-browser lint format bench docs wheel clean
 
 help: ## This list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo
 	@echo "  PYTHON=python3.12    the Python that makes .venv (3.11 or newer)"
 	@echo "  TORCH_INDEX=URL      another place for PyTorch; its small build without CUDA is at"
@@ -33,6 +33,9 @@ run: .venv/kshot ## Train a Prototypical Network on glyphs, 5-way 1-shot, and dr
 test: lint ## Lint, check types, run the tests
 	$(BIN)/pyright
 	$(BIN)/pytest -n auto --maxprocesses 8 --dist worksteal
+
+test-browser: .venv/dev .venv/axe/axe.min.js ## Draw on the demo's page in headless Chromium; try its API at random
+	$(BIN)/pytest -m slow tests/demo
 
 lint: .venv/dev ## Check style
 	$(BIN)/ruff check
@@ -72,6 +75,13 @@ clean: ## Remove the environment, caches and builds; runs stay
 	@echo "Installing kshot and MkDocs into .venv; PyTorch is large, the first time takes a while."
 	@$(PIP_INSTALL) -e '.[docs]'
 	@touch .venv/kshot $@
+
+# What judges the page's accessibility; without npm the tests that need it skip.
+.venv/axe/axe.min.js: | $(BIN)/python
+	@mkdir -p .venv/axe
+	@cd .venv/axe && npm pack --silent axe-core@4 > package.txt \
+		&& tar -xzf axe-core-*.tgz --strip-components=1 package/axe.min.js \
+		|| echo "There is no npm here, or it cannot reach axe-core: accessibility is not checked."
 
 $(BIN)/python:
 	@command -v $(PYTHON) >/dev/null || \

@@ -7,7 +7,7 @@ __all__: list[str] = []
 
 NAMES = (
     *("startup", "sampling", "overhead", "meta_gradients", "inner_loop", "metric", "memory"),
-    *("encoders", "own_data", "learned_optimizer"),
+    *("encoders", "own_data", "learned_optimizer", "demo"),
 )
 
 if __name__ == "__main__":

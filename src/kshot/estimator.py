@@ -1,7 +1,6 @@
 """scikit-learn's estimators around a trained learner: fit on a few examples, predict any others."""
 
 import copy
-import warnings
 from typing import Any
 
 import numpy as np
@@ -18,7 +17,14 @@ from kshot.episodes import Examples, one_hot
 from kshot.learner import MetaLearner
 from kshot.learners.baselines.nearest_centroid import NearestCentroid
 from kshot.predictor import Predictor
-from kshot.user_examples import as_array, as_inputs, checked_learner, place_of, refusals
+from kshot.user_examples import (
+    as_array,
+    as_inputs,
+    checked_learner,
+    inductive,
+    place_of,
+    refusals,
+)
 
 __all__ = ["FewShotClassifier", "FewShotRegressor"]
 
@@ -40,7 +46,7 @@ class _FewShotEstimator(BaseEstimator):
         if self.batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, not {self.batch_size!r}.")
         # A copy, so that neither its mode and policy here nor later training there reach the other.
-        learner = _inductive(copy.deepcopy(learner).eval())
+        learner = inductive(copy.deepcopy(learner).eval())
         device, dtype = place_of(learner)
         if learner.online:  # it reads in order, and learned to from orders that tell nothing
             order = torch.randperm(len(X), generator=torch.Generator().manual_seed(0))
@@ -245,20 +251,3 @@ class FewShotRegressor(RegressorMixin, _FewShotEstimator):
     def predict(self, X: Any) -> Float[np.ndarray, " n *outputs"]:
         """Values of the examples of X (n, *shape), with as many dimensions as y had."""
         return self._predictions(X).numpy().reshape(-1, *self._output_shape)
-
-
-def _inductive(learner: MetaLearner) -> MetaLearner:
-    if learner.batch_norm == "batch":
-        if "support_and_query" not in learner.batch_norm_policies:
-            raise ValueError(
-                f"{type(learner).__name__} under the BatchNorm policy 'batch' can only look at "
-                "queries together, so it cannot predict: train it with batch_norm='running'."
-            )
-        warnings.warn(
-            "The learner's BatchNorm policy 'batch' makes a prediction depend on the others in the "
-            "call; the estimator uses 'support_and_query' instead, whose accuracy "
-            "evaluate(..., batch_norm='support_and_query') tells.",
-            stacklevel=4,
-        )
-        learner.batch_norm = "support_and_query"
-    return learner

@@ -1,6 +1,7 @@
 """Examples as users hold them: arrays, tensors and lists become a learner's inputs."""
 
 import contextlib
+import warnings
 from collections.abc import Iterator
 from typing import Any, Literal
 
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 
 from kshot.learner import MetaLearner
 
-__all__ = ["as_array", "as_inputs", "checked_learner", "place_of", "refusals"]
+__all__ = ["as_array", "as_inputs", "checked_learner", "inductive", "place_of", "refusals"]
 
 
 def checked_learner(
@@ -67,3 +68,25 @@ def refusals(learner: MetaLearner, X: np.ndarray) -> Iterator[None]:
             "pictures, X[:, None] adds the channel of grey ones and X.transpose(0, 3, 1, 2) moves "
             "channels from the last place."
         ) from error
+
+
+def inductive(learner: MetaLearner) -> MetaLearner:
+    """The learner itself, under a policy that looks at one query at a time.
+
+    Raises:
+        ValueError: when it can only look at queries together.
+    """
+    if learner.batch_norm == "batch":
+        if "support_and_query" not in learner.batch_norm_policies:
+            raise ValueError(
+                f"{type(learner).__name__} under the BatchNorm policy 'batch' can only look at "
+                "queries together, so it cannot predict: train it with batch_norm='running'."
+            )
+        warnings.warn(
+            "The learner's BatchNorm policy 'batch' makes a prediction depend on the others in the "
+            "call; here it is 'support_and_query' instead, whose accuracy "
+            "evaluate(..., batch_norm='support_and_query') tells.",
+            stacklevel=4,
+        )
+        learner.batch_norm = "support_and_query"
+    return learner

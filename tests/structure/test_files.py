@@ -190,6 +190,7 @@ PAGES = [
     "docs/choose.md",
     "docs/heads.md",
     "docs/papers.md",
+    "docs/demo.md",
 ]
 
 

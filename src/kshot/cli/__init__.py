@@ -19,6 +19,9 @@ COMMANDS = {
     "verify": "tell how well a trained run accepts true claims and rejects false ones",
     "list": "show the learners, backbones, datasets and recipes there are",
     "data": "show a dataset's classes, splits and an episode",
+    "demo": "serve a page: draw a few examples of your classes, then draw and watch it be named",
+    "serve": "answer the demo's JSON API with what was fitted, or with a run and a support folder",
+    "doctor": "show versions, device and data found, and check that learning is exact here",
 }
 
 

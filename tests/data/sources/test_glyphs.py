@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from kshot.config import EpisodeConfig
-from kshot.data.sources import glyph_drawing, glyph_faces
+from kshot.data.sources import glyph_drawing, glyph_faces, glyph_strokes
 from kshot.data.sources.glyphs import glyphs
 
 GROUPS = [group for groups in glyph_faces.GLYPH_SPLITS.values() for group in groups]
@@ -34,6 +34,7 @@ def drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[dict[str, obj
         )
 
     monkeypatch.setattr(glyph_drawing, "draw_glyphs", draw_glyphs)
+    monkeypatch.setattr(glyph_strokes, "draw_pen_glyphs", draw_glyphs)
     monkeypatch.setenv("KSHOT_CACHE", str(tmp_path))
     return calls
 
@@ -55,3 +56,10 @@ def test_another_size_is_drawn_anew(drawn: list):
     glyphs()
     assert glyphs(size=14).input_shape == (1, 14, 14)
     assert [call["size"] for call in drawn] == [28, 14]
+
+
+def test_strokes_of_a_pen_are_data_of_their_own(drawn: list):
+    assert (glyphs().protocol, glyphs(strokes="pen").protocol) == ("scripts", "scripts-pen")
+    assert len(drawn) == 2
+    glyphs(strokes="pen")
+    assert len(drawn) == 2

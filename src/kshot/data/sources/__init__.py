@@ -50,7 +50,7 @@ DATASETS: dict[str, DatasetRow] = {
         glyphs,
         "hand-like drawings of letters and signs of eleven scripts; made here, no download",
         "classification",
-        ("scripts",),
+        ("scripts", "scripts-pen"),
     ),
     "omniglot": DatasetRow(
         omniglot,

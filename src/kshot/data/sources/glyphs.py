@@ -4,7 +4,7 @@ import hashlib
 import inspect
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from kshot.data.cache import Progress, cached_arrays
 from kshot.data.dataset import LabelledDataset
@@ -16,7 +16,7 @@ _DRAWINGS = 20
 _SEED = 0
 
 
-def glyphs(*, size: int = 28) -> LabelledSplits:
+def glyphs(*, size: int = 28, strokes: Literal["font", "pen"] = "font") -> LabelledSplits:
     """Letters and signs of matplotlib's fonts, 20 drawings each, no two classes of one shape.
 
     Whole scripts are kept apart: letters of the test alphabets are never seen in training. Made in
@@ -24,6 +24,8 @@ def glyphs(*, size: int = 28) -> LabelledSplits:
 
     Args:
         size: Side of the pictures in pixels.
+        strokes: As wide as the fonts have them, or all drawn with a pen, as people draw. The
+            protocol is then "scripts-pen".
 
     Returns:
         Splits whose classes are called "script/UNICODE NAME", in groups by script.
@@ -31,12 +33,15 @@ def glyphs(*, size: int = 28) -> LabelledSplits:
     # Imported here: fonts and image filters are slow to import, and only this data needs them.
     import matplotlib
 
-    from kshot.data.sources import glyph_drawing, glyph_faces
+    from kshot.data.sources import glyph_drawing, glyph_faces, glyph_strokes
+
+    if strokes not in ("font", "pen"):
+        raise ValueError(f"strokes must be 'font' or 'pen', not {strokes!r}.")
+    with_pen = strokes == "pen"
+    draw = glyph_strokes.draw_pen_glyphs if with_pen else glyph_drawing.draw_glyphs
 
     def build(progress: Progress) -> Mapping[str, Any]:
-        drawn = glyph_drawing.draw_glyphs(
-            size=size, drawings=_DRAWINGS, seed=_SEED, progress=progress
-        )
+        drawn = draw(size=size, drawings=_DRAWINGS, seed=_SEED, progress=progress)
         return {
             "examples": drawn.examples,
             "labels": drawn.labels,
@@ -50,7 +55,7 @@ def glyphs(*, size: int = 28) -> LabelledSplits:
         # The drawing has many constants: its source stands for them all.
         "drawing": [
             hashlib.sha256(inspect.getsource(module).encode()).hexdigest()
-            for module in (glyph_drawing, glyph_faces)
+            for module in (glyph_drawing, glyph_faces, *[glyph_strokes] * with_pen)
         ],
         "size": size,
         "drawings": _DRAWINGS,
@@ -70,7 +75,7 @@ def glyphs(*, size: int = 28) -> LabelledSplits:
     }
     return LabelledSplits(
         name="glyphs",
-        protocol="scripts",
+        protocol="scripts-pen" if with_pen else "scripts",
         splits=split_classes(data, lists),
         # Not how the drawings were made, but how a photograph of ink on paper becomes like them.
         preparation={

@@ -1,0 +1,45 @@
+"""`kshot demo`: a page to draw on, where learners learn from a few drawings at once."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from kshot.cli.serving import ServerFlags, need_server
+
+__all__ = ["main"]
+
+
+@dataclass(frozen=True)
+class Demo:
+    """Serve a page: name classes, draw a few examples of each, then draw and watch it be named.
+
+    Attributes:
+        runs: Folders of runs that were trained on pictures (with --sinusoid: on sinusoid), to
+            choose among on the page; none takes the two that come with kshot.
+        sinusoid: Instead, a page of waves: click points and watch learners fit them step by step.
+    """
+
+    runs: tyro.conf.Positional[tuple[Path, ...]] = ()
+    sinusoid: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    server: Annotated[ServerFlags, tyro.conf.arg(name="")] = field(default_factory=ServerFlags)
+
+
+def main(arguments: list[str]) -> int:
+    """Parse the arguments and serve until interrupted; the exit status."""
+    flags = tyro.cli(Demo, args=arguments, prog="kshot demo")
+    need_server()
+    from kshot.demo.api import Api
+    from kshot.demo.learners import load_learners
+    from kshot.demo.server import build_app, serve
+    from kshot.demo.waves import load_waves
+
+    limits = flags.server.limits()
+    if flags.sinusoid:
+        api, page = Api(waves=load_waves(flags.runs), limits=limits), "waves"
+    else:
+        learners = load_learners(flags.runs, flags.server.device)
+        api, page = Api(learners=learners, limits=limits), "draw"
+    serve(build_app(api, page), flags.server.host, flags.server.port)
+    return 0
