@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 import kshot
 
-TRAINING = kshot.TrainingConfig(iterations=150, meta_batch_size=16, outer_lr=3e-3, device="cpu")
+TRAINING = kshot.TrainingConfig(iterations=150, meta_batch_size=8, outer_lr=3e-3, device="cpu")
 
 
 @dataclass
@@ -58,7 +58,7 @@ def main() -> dict[str, float]:
     points = kshot.EpisodeConfig(shot=10, query_shot=10)
     episode = kshot.EpisodeConfig(way=5, shot=1, query_shot=5)
     line = kshot.WithHead(kshot.MLP((1,)), 1)
-    picture = kshot.WithHead(kshot.Conv4(glyphs.input_shape, strided=True), 5)
+    picture = kshot.WithHead(kshot.Conv4(glyphs.input_shape, strided=True, hidden=32), 5)
     numbers = kshot.MAML(line, inner_lr=0.01, loss=kshot.mean_squared_error)
     tasks = {
         "numbers": (numbers, [waves.sampler(split, points, 0) for split in splits]),

@@ -10,7 +10,7 @@ import kshot
 from kshot.settings.verification import collect_trials, error_rates
 
 TRAINING = kshot.TrainingConfig(
-    iterations=250, outer_lr=2e-3, validate_every=250, validation_episodes=0, device="cpu"
+    iterations=150, outer_lr=4e-3, validate_every=150, validation_episodes=0, device="cpu"
 )
 
 
@@ -23,7 +23,7 @@ def main() -> dict[str, float]:
     """Train on 25 people, choose a threshold on 5, unlock for 10; what went right and wrong."""
     torch.manual_seed(0)
     faces = kshot.orl_faces(size=40)
-    learner = kshot.ProtoNet(kshot.Conv4(faces.input_shape))
+    learner = kshot.ProtoNet(kshot.Conv4(faces.input_shape, hidden=32))
     episode = kshot.EpisodeConfig(way=12, shot=3, query_shot=4)
     kshot.meta_train(learner, faces.sampler("train", episode, 0), TRAINING, quiet=True)
 

@@ -9,7 +9,7 @@ import torch
 import kshot
 
 TRAINING = kshot.TrainingConfig(
-    iterations=200, outer_lr=2e-3, validate_every=200, validation_episodes=0, device="cpu"
+    iterations=100, outer_lr=4e-3, validate_every=100, validation_episodes=0, device="cpu"
 )
 
 
@@ -17,7 +17,7 @@ def main() -> float:
     """Meta-train on other scripts, then learn twenty new letters; the share named right."""
     torch.manual_seed(0)
     glyphs = kshot.glyphs()
-    learner = kshot.ProtoNet(kshot.Conv4(glyphs.input_shape))
+    learner = kshot.ProtoNet(kshot.Conv4(glyphs.input_shape, hidden=32))
     episode = kshot.EpisodeConfig(way=30, shot=1, query_shot=5)
     kshot.meta_train(learner, glyphs.sampler("train", episode, 0), TRAINING, quiet=True)
 

@@ -7,12 +7,14 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from kshot.backbones.conv4 import Conv4
 from kshot.backbones.heads import WithHead
 from kshot.config import TrainingConfig
+from kshot.evaluation.evaluate import Evaluation
 from kshot.learners.baselines.nearest_centroid import NearestCentroid
 from kshot.learners.metric.prototypical import ProtoNet
 from kshot.learners.optimization.maml import MAML
@@ -175,16 +177,18 @@ def test_a_meta_batch_that_cannot_be_shared_says_so():
         module.Processes(0, 2).share(range(3))
 
 
+def scored(accuracy: float) -> Evaluation:
+    """A validation that every episode scores alike."""
+    return Evaluation(np.array([accuracy, accuracy]), "accuracy", "running", False)
+
+
 def test_the_best_weights_by_validation_are_kept(sampler, tmp_path, monkeypatch):
     scores = iter([0.5, 0.9, 0.7])
     seen = []
 
     def validate(learner, *arguments):
         seen.append(weights(learner).clone())
-        score = next(scores)
-        return module.evaluate.__class__ and type(
-            "Evaluation", (), {"scores": torch.tensor([score]).numpy(), "metric": "accuracy"}
-        )
+        return scored(next(scores))
 
     monkeypatch.setattr(module, "evaluate", validate)
     learner = protonet()
@@ -196,21 +200,14 @@ def test_the_best_weights_by_validation_are_kept(sampler, tmp_path, monkeypatch)
 
 def test_training_stops_early_when_validation_no_longer_improves(sampler, monkeypatch):
     scores = iter([0.9, 0.8, 0.7, 0.6, 0.5])
-    monkeypatch.setattr(
-        module,
-        "evaluate",
-        lambda *arguments: type(
-            "E", (), {"scores": torch.tensor([next(scores)]).numpy(), "metric": "accuracy"}
-        ),
-    )
+    monkeypatch.setattr(module, "evaluate", lambda *arguments: scored(next(scores)))
     config = TrainingConfig(iterations=10, validate_every=1, patience=2, device="cpu")
     state = meta_train(protonet(), sampler, config, validation=sampler, quiet=True)
     assert (state.iteration, state.best_iteration) == (3, 1)
 
 
 def test_a_training_that_stopped_early_is_done_when_it_is_resumed(sampler, tmp_path, monkeypatch):
-    result = type("E", (), {"scores": torch.tensor([0.5]).numpy(), "metric": "accuracy"})
-    monkeypatch.setattr(module, "evaluate", lambda *arguments: result)
+    monkeypatch.setattr(module, "evaluate", lambda *arguments: scored(0.5))
     config = TrainingConfig(iterations=10, validate_every=1, patience=2, device="cpu")
     options = {"validation": sampler, "folder": tmp_path, "quiet": True}
     stopped = meta_train(protonet(), sampler, config, **options)

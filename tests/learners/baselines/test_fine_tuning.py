@@ -159,7 +159,7 @@ def test_pre_training_on_waves_leads_to_their_mean(variant: str):
     torch.manual_seed(0)
     tasks = sinusoid(variant=variant)
     learner = FineTuning(MLP((1,), widths=(40, 40)), 1, loss=mean_squared_error)
-    config = TrainingConfig(iterations=1000, meta_batch_size=100, outer_lr=5e-3, device="cpu")
+    config = TrainingConfig(iterations=500, meta_batch_size=100, outer_lr=1e-2, device="cpu")
     waves = tasks.sampler("train", EpisodeConfig(1, 10, 10), 0)
     meta_train(learner, waves, config, quiet=True)
     x = np.linspace(-5, 5, 201)
