@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import tyro
+from matplotlib.figure import Figure
 
 from kshot.backbones.heads import Flatten
 from kshot.cli.flags import parse_flags
@@ -115,14 +116,20 @@ def main(arguments: list[str]) -> int:
     if flags.results is not None:
         merge_results(flags.results, rows)
     if flags.figure is not None:
-        plot_roc({name: roc(trials) for name, trials in curves.items()}).savefig(
-            flags.figure, dpi=150
-        )
+        _figure(curves).savefig(flags.figure, dpi=150)
     if flags.json:
         print(json.dumps(rows, indent=2))
     else:
         _print(rows, flags)
     return 0
+
+
+def _figure(curves: dict[str, Trials]) -> Figure:
+    """The curves; what all learners were tried on is said once."""
+    data = {name.split(", ", 1)[1] for name in curves}
+    title = data.pop() if len(data) == 1 else ""
+    rates = {name.removesuffix(f", {title}"): roc(trials) for name, trials in curves.items()}
+    return plot_roc(rates, title=title)
 
 
 def _check_splits(run: Run, folder: Path, flags: Verify) -> None:

@@ -32,6 +32,8 @@ LINES = [
     (SOFT, "-.", "D"),
     (RIGHT, ":", "v"),
     (WRONG, "-", "x"),
+    (INK, "-", "P"),
+    (SOFT, "--", "h"),
 ]
 """Lines that stay apart in grey: color, dash, marker."""
 

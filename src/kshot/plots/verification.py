@@ -10,13 +10,14 @@ from kshot.plots.style import LINES
 __all__ = ["plot_roc"]
 
 
-def plot_roc(curves: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> Figure:
+def plot_roc(curves: Mapping[str, tuple[np.ndarray, np.ndarray]], *, title: str = "") -> Figure:
     """How many true claims are accepted as more false ones are, one line a learner.
 
     Args:
         curves: for each learner, false-accept rates and the true-accept rates at them.
+        title: of the learners: what their claims are about.
     """
-    figure = Figure(figsize=(6.4, 4.2), layout="constrained")
+    figure = Figure(figsize=(8.4, 4.2), layout="constrained")
     axis = figure.subplots()
     for number, (name, (false, true)) in enumerate(curves.items()):
         color, style, _ = LINES[number % len(LINES)]
@@ -29,7 +30,7 @@ def plot_roc(curves: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> Figure:
     axis.set_ylim(0, 1.02)
     axis.set_xlabel("share of false claims that are accepted")
     axis.set_ylabel("share of true claims that are accepted")
-    axis.legend(fontsize=8, frameon=False, loc="lower right")
+    figure.legend(title=title, fontsize=8, frameon=False, loc="outside right upper")
     axis.spines[["top", "right"]].set_visible(False)
     axis.grid(alpha=0.25)
     return figure
