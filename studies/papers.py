@@ -57,7 +57,7 @@ def beside_papers(name: str) -> list[list[str]]:
             f"{100 * row['published']['accuracy']:.1f}",
         ]
         for path, row in rows_of(name)
-        if row["published"]
+        if row.get("published")  # rows of verification have none
     ]
 
 

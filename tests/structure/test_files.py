@@ -25,8 +25,11 @@ EXAMPLES = files("examples/*.py")
 RECIPES = files("recipes/**/*.toml")
 BENCHMARKS = files("results/benchmarks/**/*.json")
 OPTIMIZERS = files("results/optimizers/**/*.json")
+VERIFICATION = files("results/verification/**/*.json")
 RESULTS = [
-    path for path in files("results/**/*.json") if path not in BENCHMARKS and path not in OPTIMIZERS
+    path
+    for path in files("results/**/*.json")
+    if path not in (*BENCHMARKS, *OPTIMIZERS, *VERIFICATION)
 ]
 
 RESULT_KEYS = {
@@ -52,6 +55,15 @@ RESULT_KEYS = {
     "machine",
     "recipe",
     "published",
+}
+VERIFICATION_KEYS = {
+    *RESULT_KEYS - {"accuracy", "ci95", "transductive", "published"},
+    "setting",
+    "threshold_split",
+    "equal_error_rate",
+    "true_accepts_at",
+    "false_accepts",
+    "true_accepts",
 }
 OPTIMIZER_KEYS = {"problem", "optimizer", "seed", "command", "versions", "git", "machine"}
 BENCHMARK_KEYS = {"case", "ours", "peer", "peer_name", "ratio", "unit"}
@@ -181,6 +193,24 @@ def test_a_benchmark_is_whole(path: str):
 @pytest.mark.parametrize("path", OPTIMIZERS)
 def test_a_result_of_optimizers_is_whole(path: str):
     check_rows(path, OPTIMIZER_KEYS)
+
+
+@pytest.mark.parametrize("path", VERIFICATION)
+def test_a_result_of_verification_is_whole(path: str):
+    check_rows(path, VERIFICATION_KEYS)
+
+
+def test_every_error_rate_of_a_page_is_a_result():
+    """Of docs/choose.md: value (low to high), in per cent."""
+    measured = {
+        f"{100 * rate['value']:.1f} ({100 * rate['low']:.1f} to {100 * rate['high']:.1f})"
+        for path in VERIFICATION
+        for row in json.loads(read(path))
+        for rate in (row["equal_error_rate"], *row["true_accepts_at"].values())
+    }
+    text = read("docs/choose.md").partition("## Verification")[2].partition("\n## ")[0]
+    told = re.findall(r"[\d.]+ \([\d.]+ to [\d.]+\)", text)
+    assert told and set(told) <= measured, set(told) - measured
 
 
 PAGES = [
