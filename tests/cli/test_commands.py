@@ -141,6 +141,17 @@ def test_evaluate_gives_the_numbers_of_training_and_compares_runs(
     assert against["difference"] == pytest.approx(difference) and against["ci95"] > 0
 
 
+def test_a_wrong_place_for_results_is_told_before_the_work(run_folder, tmp_path, capsys):
+    for command in ("evaluate", "verify"):
+        assert main([command, str(run_folder), "--results", str(tmp_path)]) == 1
+        assert f"{tmp_path} is a folder: name a JSON file" in capsys.readouterr().err
+    file = tmp_path / "results.json"
+    file.touch()
+    assert main(["train", "protonet", "--results", str(file), "--out", str(tmp_path / "run")]) == 1
+    assert "is a file: name the folder" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_row_stands_against_one_of_its_own_policy(run_folder, flags, tmp_path):
     other, file = tmp_path / "other", tmp_path / "both.json"
     assert main(["train", "protonet", *flags, "--training.seed", "1", "--out", str(other)]) == 0

@@ -9,7 +9,7 @@ from typing import Any
 import tyro
 
 from kshot.cli.figures import gates_figure, run_figures, save_figures, similarity_figure
-from kshot.cli.flags import parse_flags
+from kshot.cli.flags import check_outputs, parse_flags
 from kshot.cli.scored_runs import (
     Difference,
     difference_rows,
@@ -81,6 +81,7 @@ def main(arguments: list[str]) -> int:
     )
     if not flags.runs:
         raise ValueError("Name at least one run's folder: kshot evaluate runs/glyphs-protonet-1.")
+    check_outputs(flags.results, flags.figure, flags.similarity, flags.gates)
     command = shlex.join(["kshot", "evaluate", *arguments])
     runs = {folder: load_run(folder, flags.device) for folder in flags.runs}
     if other:

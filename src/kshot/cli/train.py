@@ -54,6 +54,8 @@ def main(arguments: list[str]) -> int:
     first_process = os.environ.get("RANK", "0") == "0"
     if not output.resume and not output.out and os.environ.get("WORLD_SIZE", "1") != "1":
         raise ValueError("Several processes train one run together: name its folder with --out.")
+    if output.results is not None and output.results.is_file():
+        raise ValueError(f"--results {output.results} is a file: name the folder for result files.")
     folder = output.resume or output.out or _new_folder(config)
     run = build_run(config)
     check_run(run)

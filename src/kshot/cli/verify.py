@@ -11,7 +11,7 @@ import tyro
 from matplotlib.figure import Figure
 
 from kshot.backbones.heads import Flatten
-from kshot.cli.flags import parse_flags
+from kshot.cli.flags import check_outputs, parse_flags
 from kshot.cli.tables import print_table
 from kshot.config import Choice, EpisodeConfig, RunConfig
 from kshot.evaluation.results import git_revision, machine, merge_results, versions
@@ -89,6 +89,7 @@ def main(arguments: list[str]) -> int:
     )
     if not flags.runs:
         raise ValueError("Name at least one run's folder: kshot verify runs/glyphs-protonet-1.")
+    check_outputs(flags.results, flags.figure)
     command = shlex.join(["kshot", "verify", *arguments])
     rows: list[dict[str, Any]] = []
     curves: dict[str, Trials] = {}
