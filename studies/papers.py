@@ -57,14 +57,14 @@ def beside_papers(name: str) -> list[list[str]]:
             f"{100 * row['published']['accuracy']:.1f}",
         ]
         for path, row in rows_of(name)
-        if row.get("published")  # rows of verification have none
+        if row["published"]
     ]
 
 
 def rows_of(name: str) -> Iterator[tuple[Path, dict[str, Any]]]:
     """Result rows of a learner with their files; but not the pixel baseline beside other rows."""
     for path in sorted((ROOT / "results").glob("*/*.json")):
-        if path.parent.name in ("benchmarks", "own_data", "optimizers"):
+        if path.parent.name in ("benchmarks", "own_data", "optimizers", "verification"):
             continue
         rows = json.loads(path.read_text(encoding="utf-8"))
         for row in rows if isinstance(rows, list) else [rows]:
