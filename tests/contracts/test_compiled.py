@@ -33,7 +33,7 @@ REFUSED_MASKED = {
     ("name", "backbone", "policy"),
     [
         *((name, "mlp", None) for name, row in LEARNERS.items() if row.meta_gradient != "none"),
-        *(("maml", "conv4_strided", policy) for policy in ("batch", "support")),
+        *(("maml", "conv4_strided", policy) for policy in ("batch", "running", "support")),
         ("protonet", "conv4_strided", "running"),
         ("protonet", "conv4_strided", "batch"),
     ],
