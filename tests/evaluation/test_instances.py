@@ -59,8 +59,8 @@ class Eliminates(SequenceLearner[tuple[Tensor, Tensor]]):
 class SeesEarly(Eliminates):
     """The mistake that the alarm is for: every label comes with its own example."""
 
-    def outputs_in_turn(self, examples: Examples) -> tuple[Tensor, None]:
-        return 1.0 * examples.targets, None
+    def outputs_in_turn(self, examples: Examples) -> tuple[Tensor, Tensor]:
+        return 1.0 * examples.targets, self.labels.codes(examples.targets)
 
 
 def test_instances_are_counted_within_classes_and_without_padding():
@@ -149,9 +149,9 @@ class KnowsTheClasses(Eliminates):
         super().__init__(WAY)
         self.centers = torch.stack([torch.from_numpy(data.examples[r]).mean(0) for r in data.rows])
 
-    def outputs_in_turn(self, examples: Examples) -> tuple[Tensor, None]:
+    def outputs_in_turn(self, examples: Examples) -> tuple[Tensor, Tensor]:
         centers = self.centers.expand(len(examples.targets), -1, -1)
-        return -torch.cdist(examples.inputs, centers), None
+        return -torch.cdist(examples.inputs, centers), self.labels.codes(examples.targets)
 
 
 def test_labels_that_are_not_drawn_anew_are_caught():

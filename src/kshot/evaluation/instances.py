@@ -131,7 +131,7 @@ def _right_in_turn(
     if isinstance(learner, SequenceLearner):
         outputs, codes = learner.outputs_in_turn(examples)
         require_numbers(outputs, numbers)
-        return learner.labels.right(outputs, examples.targets, present, codes)
+        return learner.labels.right(outputs, examples.targets, codes, present)
     logits = [torch.zeros_like(examples.targets[:, :1])]
     for place in range(1, examples.targets.shape[1]):
         before, this = (

@@ -109,8 +109,8 @@ class SequenceLearner(EmbeddingLearner[SequenceState], ABC, Generic[Memory]):
 
     def observe(self, state: EmbeddingState, examples: Examples) -> EmbeddingState:
         """Read further examples, of classes seen before or new: as if adapted to all of them."""
-        last, (tasks, _, way) = state.summary.last_targets, examples.targets.shape
-        codes = self.labels.codes(tasks, max(way, last.shape[1]), drawn=False)
+        rows = state.summary.last_targets.unsqueeze(1), examples.targets
+        codes = self.labels.codes(max(rows, key=lambda each: each.shape[2]))  # a class may be new
         embeddings = self._embeddings(examples)
         read = self._read(state.summary, embeddings, *examples[1:], codes)
         return state._replace(summary=read[1])
@@ -119,13 +119,13 @@ class SequenceLearner(EmbeddingLearner[SequenceState], ABC, Generic[Memory]):
         """Logits of each example after those before it, from a blank memory."""
         outputs, codes = self.outputs_in_turn(examples)
         with self._full_precision():
-            return self.labels.logits(outputs, examples.targets.shape[2], codes)
+            return self.labels.logits(outputs, codes)
 
     def outputs_in_turn(
         self, examples: Examples
-    ) -> tuple[Float[Tensor, "tasks n size"], Tensor | None]:
+    ) -> tuple[Float[Tensor, "tasks n size"], Float[Tensor, "tasks way size"]]:
         """What is said of each example after those before it, and the labels of the classes."""
-        codes = self._codes(examples.targets)
+        codes = self.labels.codes(examples.targets)
         blank, embeddings = self._blank(examples), self._embeddings(examples)
         return self._read(blank, embeddings, *examples[1:], codes)[0], codes
 
@@ -133,13 +133,13 @@ class SequenceLearner(EmbeddingLearner[SequenceState], ABC, Generic[Memory]):
         """The loss of all predictions: each support example before its label, then the queries."""
         support, query, _ = episodes
         embeddings, query_embeddings = self.embed(episodes)
-        codes = self._codes(support.targets, drawn=self.training)
+        codes = self.labels.codes(support.targets, drawn=self.training)
         in_turn, state = self._read(self._blank(support), embeddings, *support[1:], codes)
         after = self._next(state, query_embeddings, codes)
         _, targets, mask = concatenate(support._replace(inputs={}), query._replace(inputs={}))
         outputs = torch.cat([in_turn, after], 1)
         with self._full_precision():
-            loss = self.labels.loss(self.loss, outputs, targets, mask, episodes.present, codes)
+            loss = self.labels.loss(self.loss, outputs, targets, mask, codes, episodes.present)
         return loss.mean()
 
     def summarize(
@@ -150,7 +150,7 @@ class SequenceLearner(EmbeddingLearner[SequenceState], ABC, Generic[Memory]):
     ) -> SequenceState:
         """Read the support set."""
         blank = self._blank(Examples(embeddings, targets, mask))
-        return self._read(blank, embeddings, targets, mask, self._codes(targets))[1]
+        return self._read(blank, embeddings, targets, mask, self.labels.codes(targets))[1]
 
     def compare(
         self,
@@ -159,23 +159,16 @@ class SequenceLearner(EmbeddingLearner[SequenceState], ABC, Generic[Memory]):
         mask: Bool[Tensor, "tasks m"] | None,
     ) -> Float[Tensor, "tasks m way"]:
         """Logits of queries, each the next step."""
-        codes = self._codes(summary.last_targets.unsqueeze(1))
+        codes = self.labels.codes(summary.last_targets.unsqueeze(1))
         outputs = self._next(summary, embeddings, codes)
         with self._full_precision():
-            return self.labels.logits(outputs, summary.last_targets.shape[1], codes)
-
-    def _codes(
-        self, targets: Float[Tensor, "tasks n way"], *, drawn: bool = False
-    ) -> Tensor | None:
-        """The labels of the classes of target rows."""
-        tasks, _, way = targets.shape
-        return self.labels.codes(tasks, way, drawn=drawn)
+            return self.labels.logits(outputs, codes)
 
     def _next(
         self,
         state: SequenceState,
         embeddings: Float[Tensor, "tasks m dim"],
-        codes: Tensor | None,
+        codes: Float[Tensor, "tasks way size"],
     ) -> Float[Tensor, "tasks m size"]:
         """What is said of queries, each the next step."""
         tasks, m = embeddings.shape[:2]
@@ -202,7 +195,7 @@ class SequenceLearner(EmbeddingLearner[SequenceState], ABC, Generic[Memory]):
         embeddings: Float[Tensor, "tasks n dim"],
         targets: Float[Tensor, "tasks n way"],
         mask: Bool[Tensor, "tasks n"] | None,
-        codes: Tensor | None,
+        codes: Float[Tensor, "tasks way size"],
     ) -> tuple[Float[Tensor, "tasks n size"], SequenceState]:
         """What is said of each example before its label is shown, and the state after the last.
 
@@ -210,7 +203,7 @@ class SequenceLearner(EmbeddingLearner[SequenceState], ABC, Generic[Memory]):
         """
         memory, last = state
         targets = targets.to(last.dtype)
-        way = max(last.shape[1], targets.shape[2])  # a class may be new
+        way = codes.shape[1]
         last = F.pad(last, (0, way - last.shape[1]))
         rows = F.pad(targets, (0, way - targets.shape[2]))
         both = torch.cat([last.unsqueeze(1), rows], 1)
