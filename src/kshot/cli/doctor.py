@@ -124,28 +124,17 @@ def _data_found() -> str:
     return f"{folder}: {', '.join(inside) or 'no folder inside'}"
 
 
-def _episodes(way: int = 3, shot: int = 2, side: int = 16) -> Episodes:
-    """Two tasks of noisy pictures."""
-    return _noise(side).sample_of(way, shot)
-
-
-class _Noise(NamedTuple):
-    """Pictures of noise: their classes say nothing of them."""
-
-    data: LabelledDataset
-
-    def sampler(self, way: int, shot: int) -> EpisodeSampler:
-        episode = EpisodeConfig(way=way, shot=shot, query_shot=4)
-        return EpisodeSampler(self.data, episode, seed=0, split="doctor")
-
-    def sample_of(self, way: int, shot: int) -> Episodes:
-        return self.sampler(way, shot).sample([0, 1])
-
-
-def _noise(side: int) -> _Noise:
+def _sampler(side: int = 16, way: int = 3, shot: int = 2) -> EpisodeSampler:
+    """Episodes of pictures of noise, whose classes say nothing of them."""
     random = np.random.default_rng(0)
     pictures = random.integers(0, 256, (200, 1, side, side), dtype=np.uint8)
-    return _Noise(LabelledDataset.from_labels(pictures, np.repeat(np.arange(10), 20)))
+    data = LabelledDataset.from_labels(pictures, np.repeat(np.arange(10), 20))
+    return EpisodeSampler(data, EpisodeConfig(way, shot, query_shot=4), seed=0, split="doctor")
+
+
+def _episodes(side: int = 16) -> Episodes:
+    """Two tasks of noise."""
+    return _sampler(side).sample([0, 1])
 
 
 def _gradients_are_exact() -> str:
@@ -183,7 +172,7 @@ def _nothing_leaks() -> str:
     torch.manual_seed(0)
     learner = ProtoNet(Conv4((1, 16, 16), hidden=4))
     check_task_independence(learner, _episodes())
-    sampler = _noise(16).sampler(5, 1)
+    sampler = _sampler(way=5, shot=1)
     interval = evaluate(learner, sampler, num_episodes=300).interval
     if abs(interval.mean - 0.2) > 2.5 * interval.half_width:
         raise AssertionError(
@@ -196,7 +185,7 @@ def _nothing_leaks() -> str:
 def _sampling_is_determined() -> str:
     import hashlib
 
-    sampler = _noise(16).sampler(5, 2)
+    sampler = _sampler(way=5, shot=2)
     together, alone = sampler.indices([3, 4, 5]), sampler.indices([4])
     for name, drawn in together._asdict().items():
         if not np.array_equal(drawn[1:2], getattr(alone, name)):

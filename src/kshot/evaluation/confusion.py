@@ -7,8 +7,7 @@ import numpy as np
 import torch
 
 from kshot.data.sampler import EpisodeSampler
-from kshot.evaluation.embedded import embedded_once
-from kshot.evaluation.evaluate import evaluation_mode, fitting_batch
+from kshot.evaluation.evaluate import evaluation_mode, predicted
 from kshot.learner import MetaLearner
 from kshot.losses import counted_rows, mask_absent
 
@@ -72,24 +71,18 @@ def count_confusions(
         sampler: where episodes come from.
         num_episodes: how many.
     """
-    parameter = next(learner.parameters(), torch.zeros(()))
     classes = sampler.dataset.num_classes
     taken, met = np.zeros((2, classes, classes), dtype=np.int64)
-    batch = fitting_batch(sampler.sample([0]), learner.batch_norm)
     with torch.no_grad(), evaluation_mode(learner):
-        scored, drawn = embedded_once(learner, sampler)
-        for start in range(0, num_episodes, batch):
-            indices = range(start, min(start + batch, num_episodes))
-            episodes = drawn.sample(indices).to(parameter.device, parameter.dtype)
-            support, query, own = episodes
+        for episodes, logits in predicted(learner, sampler, num_episodes):
+            _, query, own = episodes
             assert own is not None, "labelled data name the classes of an episode"
-            logits = scored.predict(scored.adapt(support), query.inputs, query.mask)
-            predicted = mask_absent(logits, episodes.present).argmax(-1).cpu().numpy()
+            named = mask_absent(logits, episodes.present).argmax(-1).cpu().numpy()
             true = query.targets.argmax(-1).cpu().numpy()
             counted = counted_rows(query.targets, query.mask, "classification").cpu().numpy()
             for task, names in enumerate(own.cpu().numpy()):
                 rows, present = counted[task], names[names >= 0]
                 of = names[true[task][rows]]
-                np.add.at(taken, (of, names[predicted[task][rows]]), 1)
+                np.add.at(taken, (of, names[named[task][rows]]), 1)
                 np.add.at(met, (of[:, None], present[None]), 1)
     return Confusions(taken, met)

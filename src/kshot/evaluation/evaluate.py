@@ -26,6 +26,7 @@ __all__ = [
     "evaluation_mode",
     "fitting_batch",
     "paired_difference",
+    "predicted",
     "require_numbers",
 ]
 
@@ -94,30 +95,52 @@ def evaluate(
         _check_policy(learner, batch_norm)
     if num_test_steps is not None and learner.num_test_steps is None:
         raise ValueError(f"{type(learner).__name__} takes no inner steps: leave num_test_steps.")
-    place = next((p.device for p in learner.parameters()), torch.device(device or "cpu"))
-    dtype = next((p.dtype for p in learner.parameters()), None)
     scores: list[np.ndarray] = []
-    batch_episodes = batch_episodes or fitting_batch(
-        sampler.sample([0]), batch_norm or learner.batch_norm
-    )
     with torch.no_grad(), evaluation_mode(learner, batch_norm, num_test_steps):
-        scored, drawn = embedded_once(learner, sampler)
-        for start in range(0, num_episodes, batch_episodes):
-            stop = min(start + batch_episodes, num_episodes)
-            episodes = drawn.sample(range(start, stop)).to(place, dtype)
-            check_examples(episodes.support, learner.loss.kind, "support")
-            check_examples(episodes.query, learner.loss.kind, "query")
-            state = scored.adapt(episodes.support)
-            predictions = scored.predict(state, episodes.query.inputs, episodes.query.mask)
-            require_numbers(predictions, range(start, stop))
+        batches = predicted(learner, sampler, num_episodes, batch_episodes, device)
+        for episodes, predictions in batches:
             scores.append(episode_scores(predictions, episodes, learner.loss).cpu().numpy())
             if on_batch:
-                on_batch(stop)
+                on_batch(sum(map(len, scores)))
         policy, transductive = learner.batch_norm, learner.transductive
         steps = learner.num_test_steps
     metric = "accuracy" if learner.loss.kind == "classification" else "mean_squared_error"
     values = np.concatenate(scores).astype(np.float64)
     return Evaluation(values, metric, policy, transductive, steps)
+
+
+def predicted(
+    learner: MetaLearner,
+    sampler: Sampler,
+    num_episodes: int,
+    batch_episodes: int = 0,
+    device: torch.device | str | None = None,
+) -> Iterator[tuple[Episodes, Float[Tensor, "tasks m way"]]]:
+    """Episodes 0 .. num_episodes - 1 in batches, each with what a learner predicts of its queries.
+
+    Args:
+        learner: in evaluation mode; episodes move to where its parameters are.
+        sampler: where episodes come from.
+        num_episodes: how many.
+        batch_episodes: episodes computed at once; 0 takes as many as fit.
+        device: where episodes go for a learner without parameters.
+
+    Raises:
+        ValueError: for episodes that no learner can learn from, and predictions that are NaN.
+    """
+    like = next(learner.parameters(), None)
+    place, dtype = (device or "cpu", None) if like is None else (like.device, like.dtype)
+    size = batch_episodes or fitting_batch(sampler.sample([0]), learner.batch_norm)
+    scored, drawn = embedded_once(learner, sampler)
+    for start in range(0, num_episodes, size):
+        numbers = range(start, min(start + size, num_episodes))
+        episodes = drawn.sample(numbers).to(place, dtype)
+        check_examples(episodes.support, learner.loss.kind, "support")
+        check_examples(episodes.query, learner.loss.kind, "query")
+        state = scored.adapt(episodes.support)
+        predictions = scored.predict(state, episodes.query.inputs, episodes.query.mask)
+        require_numbers(predictions, numbers)
+        yield episodes, predictions
 
 
 def fitting_batch(episode: Episodes, policy: BatchNormPolicy, examples: int = 400) -> int:

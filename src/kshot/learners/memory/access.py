@@ -54,11 +54,11 @@ def access(
 
 
 class _WriteAndRead(torch.autograd.Function):
-    """What `access` computes, with a backward pass that reads the memory four times.
+    """What `access` computes, with a backward pass by hand.
 
     A step is small: what it costs is the number of operations, and how often the memory, by far
-    the largest of its tensors, is read and written. Automatic differentiation does both about three
-    times as often, and keeps three tensors of the memory's size for each step instead of one.
+    the largest of its tensors, is read and written. Here one such tensor is kept for each step, the
+    memory afterwards; automatic differentiation keeps what each operation reads.
     """
 
     generate_vmap_rule = True
