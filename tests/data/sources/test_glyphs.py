@@ -19,9 +19,14 @@ def drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[dict[str, obj
     calls: list[dict[str, object]] = []
 
     def draw_glyphs(
-        *, size: int, drawings: int, seed: int, progress: Callable[[int, int], None] | None
+        *,
+        size: int,
+        drawings: int,
+        seed: int,
+        progress: Callable[[int, int], None] | None,
+        redraw: Callable[[glyph_faces.GlyphFaces], glyph_faces.GlyphFaces] | None,
     ) -> glyph_drawing.GlyphDrawings:
-        calls.append({"size": size, "drawings": drawings, "seed": seed})
+        calls.append({"size": size, "drawings": drawings, "seed": seed, "redraw": redraw})
         groups = tuple(group for group in GROUPS for _ in range(6))
         labels = np.repeat(np.arange(len(groups)), drawings)
         if progress is not None:
@@ -34,14 +39,13 @@ def drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[dict[str, obj
         )
 
     monkeypatch.setattr(glyph_drawing, "draw_glyphs", draw_glyphs)
-    monkeypatch.setattr(glyph_strokes, "draw_pen_glyphs", draw_glyphs)
     monkeypatch.setenv("KSHOT_CACHE", str(tmp_path))
     return calls
 
 
 def test_glyphs_are_split_by_script_and_drawn_once(drawn: list):
     first, second = glyphs(), glyphs()
-    assert drawn == [{"size": 28, "drawings": 20, "seed": 0}]
+    assert drawn == [{"size": 28, "drawings": 20, "seed": 0, "redraw": None}]
     assert (first.name, first.protocol, first.input_shape) == ("glyphs", "scripts", (1, 28, 28))
     for data in (first, second):
         for split, groups in glyph_faces.GLYPH_SPLITS.items():
@@ -60,6 +64,6 @@ def test_another_size_is_drawn_anew(drawn: list):
 
 def test_strokes_of_a_pen_are_data_of_their_own(drawn: list):
     assert (glyphs().protocol, glyphs(strokes="pen").protocol) == ("scripts", "scripts-pen")
-    assert len(drawn) == 2
+    assert [call["redraw"] for call in drawn] == [None, glyph_strokes.pen_faces]
     glyphs(strokes="pen")
     assert len(drawn) == 2

@@ -57,6 +57,7 @@ def draw_glyphs(
     drawings: int = 20,
     seed: int = 0,
     progress: Callable[[int, int], None] | None = None,
+    redraw: Callable[[GlyphFaces], GlyphFaces] | None = None,
 ) -> GlyphDrawings:
     """Draw every character of matplotlib's fonts that has a shape of its own.
 
@@ -71,6 +72,7 @@ def draw_glyphs(
         drawings: pictures a class.
         seed: of the hand; the characters do not depend on it.
         progress: called with the numbers of steps done and in all.
+        redraw: what becomes of the fonts' clean pictures before a hand draws after them.
 
     Raises:
         FileNotFoundError: matplotlib's fonts are not where it says.
@@ -78,7 +80,7 @@ def draw_glyphs(
     total = NUM_STEPS + NUM_BATCHES
     faces = read_glyph_faces(progress and (lambda done, _: progress(done, total)))
     return draw_by_hand(
-        faces,
+        faces if redraw is None else redraw(faces),
         size=size,
         drawings=drawings,
         seed=seed,

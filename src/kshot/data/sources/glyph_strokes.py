@@ -1,37 +1,10 @@
 """Glyphs as lines of a pen: the middle line of what a font fills, drawn anew."""
 
-from collections.abc import Callable
-
 import numpy as np
 
-from kshot.data.sources.glyph_drawing import (
-    NUM_BATCHES,
-    PICTURE_SIDE,
-    GlyphDrawings,
-    draw_by_hand,
-)
-from kshot.data.sources.glyph_faces import INK_SIDE, NUM_STEPS, GlyphFaces, read_glyph_faces
+from kshot.data.sources.glyph_faces import INK_SIDE, GlyphFaces
 
-__all__ = ["draw_pen_glyphs", "middle_lines", "pen_faces"]
-
-
-def draw_pen_glyphs(
-    *,
-    size: int = PICTURE_SIDE,
-    drawings: int = 20,
-    seed: int = 0,
-    progress: Callable[[int, int], None] | None = None,
-) -> GlyphDrawings:
-    """As `draw_glyphs`, the same characters with the same hands, of `pen_faces`."""
-    total = NUM_STEPS + NUM_BATCHES
-    faces = pen_faces(read_glyph_faces(progress and (lambda done, _: progress(done, total))))
-    return draw_by_hand(
-        faces,
-        size=size,
-        drawings=drawings,
-        seed=seed,
-        progress=progress and (lambda done, _: progress(NUM_STEPS + done, total)),
-    )
+__all__ = ["middle_lines", "pen_faces"]
 
 
 def pen_faces(faces: GlyphFaces) -> GlyphFaces:

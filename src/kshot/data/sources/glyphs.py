@@ -38,10 +38,15 @@ def glyphs(*, size: int = 28, strokes: Literal["font", "pen"] = "font") -> Label
     if strokes not in ("font", "pen"):
         raise ValueError(f"strokes must be 'font' or 'pen', not {strokes!r}.")
     with_pen = strokes == "pen"
-    draw = glyph_strokes.draw_pen_glyphs if with_pen else glyph_drawing.draw_glyphs
 
     def build(progress: Progress) -> Mapping[str, Any]:
-        drawn = draw(size=size, drawings=_DRAWINGS, seed=_SEED, progress=progress)
+        drawn = glyph_drawing.draw_glyphs(
+            size=size,
+            drawings=_DRAWINGS,
+            seed=_SEED,
+            progress=progress,
+            redraw=glyph_strokes.pen_faces if with_pen else None,
+        )
         return {
             "examples": drawn.examples,
             "labels": drawn.labels,
