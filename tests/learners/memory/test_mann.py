@@ -1,28 +1,120 @@
-"""A memory-augmented network: which slots it fills, and what it refuses."""
+"""Least recently used access against the equations, one slot at a time."""
+
+import math
 
 import pytest
 import torch
+from torch import Tensor
 
 from kshot.backbones.heads import Flatten
-from kshot.learners.memory.mann import MANN
+from kshot.learners.memory.mann import MANN, access
+
+TASKS, SLOTS, WIDTH = 2, 6, 3
+
+
+def normal(*shape: int) -> Tensor:
+    return torch.randn(*shape, dtype=torch.float64)
+
+
+def slow_access(
+    memory: Tensor, weights: Tensor, usage: Tensor, keys: Tensor, gates: Tensor, decay: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """One task: (slots, width), (heads, slots), (slots), (heads, width), (heads)."""
+    heads = len(keys)
+    by_usage = sorted(range(SLOTS), key=lambda slot: float(usage[slot]))
+    writing = torch.zeros(heads, SLOTS, dtype=torch.float64)
+    for head in range(heads):
+        for slot in range(SLOTS):
+            free = 1.0 if slot == by_usage[head] else 0.0
+            writing[head, slot] = gates[head] * weights[head, slot] + (1 - gates[head]) * free
+    after = memory.clone()
+    after[by_usage[0]] = 0
+    for slot in range(SLOTS):
+        for head in range(heads):
+            after[slot] += writing[head, slot] * keys[head]
+    reading = torch.zeros(heads, SLOTS, dtype=torch.float64)
+    for head in range(heads):
+        powers = []
+        for slot in range(SLOTS):
+            lengths = math.sqrt(keys[head] @ keys[head]) * math.sqrt(after[slot] @ after[slot])
+            powers.append(math.exp(keys[head] @ after[slot] / lengths))
+        reading[head] = torch.tensor(powers) / sum(powers)
+    used = decay * usage + reading.sum(0) + writing.sum(0)
+    return after, reading, used
+
+
+@pytest.mark.parametrize("heads", [1, 4])
+def test_access(heads: int):
+    torch.manual_seed(0)
+    memory, usage = normal(TASKS, SLOTS, WIDTH), normal(TASKS, SLOTS).exp()
+    weights, keys = normal(TASKS, heads, SLOTS).softmax(-1), normal(TASKS, heads, WIDTH).tanh()
+    gates = normal(TASKS, heads, 1).sigmoid()
+    found = access(memory, weights, usage, keys, gates, 0.9)
+    for task in range(TASKS):
+        rows = (tensor[task] for tensor in (memory, weights, usage, keys, gates[..., 0]))
+        for one, other in zip(found, slow_access(*rows, 0.9), strict=True):
+            torch.testing.assert_close(one[task], other, rtol=1e-6, atol=1e-7)
+
+
+def at(slot: int) -> Tensor:
+    return torch.eye(SLOTS, dtype=torch.float64)[slot].view(1, 1, SLOTS)
+
+
+def test_what_is_new_goes_to_the_least_used_slot_which_is_cleared():
+    memory, key = torch.full((1, SLOTS, WIDTH), 7.0).double(), torch.ones(1, 1, WIDTH).double()
+    usage = torch.tensor([[3.0, 2, 5, 1, 4, 6]]).double()
+    never = torch.zeros(1, 1, 1).double()
+    after, reading, used = access(memory, at(2), usage, key, never, 0.5)
+    assert (after[0, 3] == 1).all(), "cleared, then written"
+    assert (after[0, [0, 1, 2, 4, 5]] == 7).all()
+    torch.testing.assert_close(used, usage / 2 + reading[:, 0] + at(3)[0])
+
+
+def test_what_was_found_again_is_written_where_it_was_read():
+    memory, key = torch.full((1, SLOTS, WIDTH), 7.0).double(), torch.ones(1, 1, WIDTH).double()
+    usage = torch.tensor([[3.0, 2, 5, 1, 4, 6]]).double()
+    after, _, used = access(memory, at(2), usage, key, torch.ones(1, 1, 1).double(), 0.99)
+    assert (after[0, 2] == 8).all() and (after[0, 3] == 0).all()
+    assert used.argmin() == 3, "cleared, and still the least used"
+
+
+def test_each_head_has_a_slot_of_its_own():
+    memory, keys = torch.zeros(1, SLOTS, WIDTH).double(), torch.eye(WIDTH).double().unsqueeze(0)
+    usage = torch.arange(SLOTS, dtype=torch.float64).flip(0).unsqueeze(0)
+    weights = at(0).expand(1, 3, SLOTS)
+    after, _, _ = access(memory, weights, usage, keys, torch.zeros(1, 3, 1).double(), 0.99)
+    torch.testing.assert_close(after[0, [5, 4, 3]], keys[0])
+    assert (after[0, :3] == 0).all()
 
 
 def test_slots_that_were_never_used_are_filled_one_after_the_other(encoder: Flatten):
     torch.manual_seed(0)
-    learner = MANN(encoder, 2, slots=6, width=3, num_heads=1, hidden=5).double()
+    learner = MANN(encoder, 2, slots=SLOTS, width=WIDTH, num_heads=1, hidden=5).double()
     with torch.no_grad():
-        learner.heads.bias[3] = -30  # the gate: always write to a new slot
+        learner.heads.bias[WIDTH] = -30  # the gate: always write to a new slot
     memory = learner.initial_state(1)
     filled = []
-    for _ in range(6):
+    for _ in range(SLOTS):
         before = memory.memory
-        _, memory = learner.step(
-            memory, learner.project(torch.randn(1, 4).double()), torch.randn(1, 2).double()
-        )
+        _, memory = learner.step(memory, learner.project(normal(1, 4)), normal(1, 2))
         changed = (memory.memory - before).abs().amax(-1)[0] > 1e-6
         assert changed.sum() == 1
         filled.append(int(changed.nonzero()))
-    assert sorted(filled) == list(range(6))
+    assert sorted(filled) == list(range(SLOTS))
+
+
+def test_no_gradient_passes_the_choice_of_a_slot(encoder: Flatten):
+    torch.manual_seed(0)
+    memory = normal(1, SLOTS, WIDTH).requires_grad_()
+    weights = normal(1, 2, SLOTS).softmax(-1).requires_grad_()
+    keys, gates = normal(1, 2, WIDTH).requires_grad_(), torch.rand(1, 2, 1).double()
+    usage = torch.rand(1, SLOTS).double()
+    *_, used = access(memory, weights, usage, keys, gates, 0.9)
+    assert not used.requires_grad
+    assert torch.autograd.gradcheck(
+        lambda *given: access(given[0], given[1], usage, given[2], gates, 0.9)[:2],
+        (memory, weights, keys),
+    )
 
 
 def test_more_heads_than_slots_are_refused(encoder: Flatten):

@@ -7,13 +7,12 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from kshot.config import BatchNormPolicy
-from kshot.learners.memory.access import access
 from kshot.learners.memory.controller import LSTMCell
 from kshot.learners.memory.sequence_learner import SequenceLearner
 from kshot.learners.papers import SANTORO_2016
 from kshot.losses import Loss, cross_entropy
 
-__all__ = ["MANN", "MANNMemory"]
+__all__ = ["MANN", "MANNMemory", "access"]
 
 
 class MANNMemory(NamedTuple):
@@ -145,7 +144,7 @@ class MANN(SequenceLearner[MANNMemory]):
         hidden, controller = self.controller(inputs, feedback, memory.controller)
         said = self.heads(hidden).unflatten(-1, (self.num_heads, self.width + 1))
         keys, gates = said.split([self.width, 1], -1)
-        after = access(
+        rows, weights, usage = access(
             memory.memory,
             memory.weights,
             memory.usage,
@@ -153,6 +152,40 @@ class MANN(SequenceLearner[MANNMemory]):
             gates.sigmoid(),
             self.usage_decay,
         )
-        reads = after.reads.flatten(1)
+        reads = (weights @ rows).flatten(1)
         logits = self.outputs(torch.cat([hidden, reads], -1))
-        return logits, MANNMemory(*after[:3], reads, controller)
+        return logits, MANNMemory(rows, weights, usage, reads, controller)
+
+
+def access(
+    memory: Float[Tensor, "tasks slots width"],
+    weights: Float[Tensor, "tasks heads slots"],
+    usage: Float[Tensor, "tasks slots"],
+    keys: Float[Tensor, "tasks heads width"],
+    gates: Float[Tensor, "tasks heads 1"],
+    decay: float,
+) -> tuple[
+    Float[Tensor, "tasks slots width"],
+    Float[Tensor, "tasks heads slots"],
+    Float[Tensor, "tasks slots"],
+]:
+    """Write keys to a memory and look for them: memory, read weights and usage after it.
+
+    Args:
+        memory: before it.
+        weights: where each head read last.
+        usage: of the slots, of which no gradient is taken.
+        keys: what each head writes, and looks for.
+        gates: whether each writes where it read last (1), or where the memory is used least (0).
+        decay: of the usage.
+    """
+    least_used = usage.topk(keys.shape[1], largest=False).indices
+    free = torch.zeros_like(weights).scatter(2, least_used.unsqueeze(2), 1)
+    writing = torch.lerp(free, weights, gates)
+    cleared = memory * (1 - free[:, :1].mT)
+    memory = torch.baddbmm(cleared, writing.mT, keys)
+    lengths = keys.norm(dim=-1, keepdim=True) * memory.norm(dim=-1).unsqueeze(1)
+    # The least number keeps an empty row from dividing by zero.
+    reading = (keys @ memory.mT / (lengths + 1e-8)).softmax(-1)
+    usage = decay * usage + (reading + writing).detach().sum(1)
+    return memory, reading, usage
