@@ -10,6 +10,7 @@ NAMES = (
     "estimates",
     "rejection",
     "adapter",
+    "caltech101",
     "copy_task",
     "learned_optimizer",
     "black_box",

@@ -11,7 +11,6 @@ import tyro
 from kshot.cli.figures import gates_figure, run_figures, save_figures, similarity_figure
 from kshot.cli.flags import check_outputs, parse_flags
 from kshot.cli.scored_runs import (
-    Difference,
     difference_rows,
     differences_from_first,
     first_configuration,
@@ -94,7 +93,7 @@ def main(arguments: list[str]) -> int:
     differences = differences_from_first(scored)
     # Of the first run's ways to score these episodes, a row stands against its own, or the first.
     for one in sorted(differences, key=lambda one: not one.same_policy):
-        one.theirs.row.setdefault("against", _against(one))
+        one.theirs.row.setdefault("against", one.against)
     rows = [one.row for parts in scored.values() for one in parts]
     if flags.results is not None:
         merge_results(flags.results, rows)
@@ -122,13 +121,6 @@ def main(arguments: list[str]) -> int:
         print("No paired differences: no two runs were scored on the same episodes.")
     _print_spread([one.row for parts in scored.values() for one in parts if not one.baseline])
     return 0
-
-
-def _against(one: Difference) -> dict[str, Any]:
-    """What a result row says of its difference from another."""
-    of = ("learner", "backbone", "batch_norm", "num_test_steps", "config", "seed")
-    identity = {key: one.first.row[key] for key in of}
-    return {**identity, "difference": one.interval.mean, "ci95": one.interval.half_width}
 
 
 def _print_spread(rows: list[dict[str, Any]]) -> None:

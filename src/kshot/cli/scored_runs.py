@@ -41,6 +41,13 @@ class Difference(NamedTuple):
         """Whether both were scored under the same BatchNorm policy."""
         return self.theirs.row["batch_norm"] == self.first.row["batch_norm"]
 
+    @property
+    def against(self) -> dict[str, Any]:
+        """What the later run's result row says of it."""
+        of = ("learner", "backbone", "batch_norm", "num_test_steps", "config", "seed")
+        identity = {key: self.first.row[key] for key in of}
+        return {**identity, "difference": self.interval.mean, "ci95": self.interval.half_width}
+
 
 def first_configuration(arguments: list[str]) -> RunConfig:
     """What is not said by flags: the configuration of the first run that arguments name.
