@@ -21,13 +21,16 @@ function element(name, attributes, text) {
 function draw() {
   const svg = byId("plot");
   svg.replaceChildren();
+  const numbers = [];  // drawn after the curves, so that these do not cover them
   for (const x of [-4, -2, 0, 2, 4]) {
     const [px] = toPixel(x, 0);
-    svg.append(element("line", {class: "axis", x1: px, x2: px, y1: 0, y2: HEIGHT}), element("text", {x: px + 3, y: HEIGHT - 5}, String(x)));
+    svg.append(element("line", {class: "axis", x1: px, x2: px, y1: 0, y2: HEIGHT}));
+    numbers.push(element("text", {x: px + 3, y: HEIGHT - 5}, String(x)));
   }
   for (const y of [-4, -2, 0, 2, 4]) {
     const [, py] = toPixel(0, y);
-    svg.append(element("line", {class: "axis", y1: py, y2: py, x1: 0, x2: WIDTH}), element("text", {x: 4, y: py - 3}, String(y)));
+    svg.append(element("line", {class: "axis", y1: py, y2: py, x1: 0, x2: WIDTH}));
+    numbers.push(element("text", {x: 4, y: py - 3}, String(y)));
   }
   state.learners.forEach((learner, place) => {
     const {y} = learner.steps[state.step];
@@ -38,6 +41,7 @@ function draw() {
     curve.style.setProperty("--color", `var(${color})`);
     svg.append(curve);
   });
+  svg.append(...numbers);
   for (const [x, y] of state.points) {
     const [cx, cy] = toPixel(x, y);
     svg.append(element("circle", {class: "point", cx, cy, r: 6}));
