@@ -11,7 +11,7 @@ import torch
 
 import kshot
 from kshot.losses import mask_absent
-from kshot.plots import plot_embeddings, plot_episode, plot_regions
+from kshot.plots import Regions, plot_embeddings, plot_episode, plot_regions
 
 __all__ = ["Clusters", "main"]
 
@@ -68,6 +68,7 @@ def regions():
     assert isinstance(support.inputs, torch.Tensor)
     ticks = torch.linspace(-EDGE, EDGE, 81)
     grid = torch.stack(torch.meshgrid(ticks, ticks, indexing="xy"), -1).view(1, -1, 2)
+    places, columns = support.inputs[0].numpy(), support.targets[0].argmax(-1).tolist()
     panels = {}
     learner.eval()
     with torch.no_grad():
@@ -75,9 +76,9 @@ def regions():
             learner.num_test_steps = steps
             logits = learner.predict(learner.adapt(support), grid)
             name = {0: "before", 1: "after 1 step"}.get(steps, f"after {steps} steps")
-            panels[name] = logits.softmax(-1).view(81, 81, 3).numpy()
-    places, columns = support.inputs[0].numpy(), support.targets[0].argmax(-1).tolist()
-    return plot_regions(panels, (-EDGE, EDGE, -EDGE, EDGE), places, columns)
+            shares = logits.softmax(-1).view(81, 81, 3).numpy()
+            panels[name] = Regions(shares, places, columns)
+    return plot_regions(panels, (-EDGE, EDGE, -EDGE, EDGE))
 
 
 def comparing():

@@ -7,6 +7,7 @@ import torch
 from kshot.evaluation.intervals import MeanInterval
 from kshot.plots import (
     PicturedPair,
+    Regions,
     plot_attention,
     plot_confusion,
     plot_embeddings,
@@ -61,8 +62,8 @@ def test_a_memory_is_drawn_in_the_order_of_reading():
 def test_regions_have_a_panel_a_step(tmp_path):
     left = np.linspace(1, 0, 5)[None].repeat(4, 0)
     grid = np.stack([left, 1 - left], -1)
-    support = np.array([[0.0, 0.5], [1.0, 0.5]])
-    figure = plot_regions({"before": grid, "1 step": grid}, (0.0, 1.0, 0.0, 1.0), support, [0, 1])
+    shown = Regions(grid, np.array([[0.0, 0.5], [1.0, 0.5]]), [0, 1])
+    figure = plot_regions({"before": shown, "1 step": shown}, (0.0, 1.0, 0.0, 1.0))
     figure.savefig(tmp_path / "regions.png")
     assert [axis.get_title() for axis in figure.axes] == ["before", "1 step"]
     assert all(axis.collections for axis in figure.axes), "a line parts the regions"

@@ -8,12 +8,13 @@ from kshot.plots.embeddings import plot_embeddings
 from kshot.plots.episode import plot_episode
 from kshot.plots.learning import plot_learning_curve
 from kshot.plots.optimizers import plot_descents, plot_gates
-from kshot.plots.regions import plot_regions
+from kshot.plots.regions import Regions, plot_regions
 from kshot.plots.similarity import plot_similarity
 from kshot.plots.verification import plot_roc
 
 __all__ = [
     "PicturedPair",
+    "Regions",
     "plot_adaptation",
     "plot_attention",
     "plot_comparison",

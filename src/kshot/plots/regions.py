@@ -1,6 +1,7 @@
-"""Decision regions of a task in the plane, step by step."""
+"""Decision regions of tasks in the plane."""
 
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 from matplotlib.colors import to_rgb
@@ -8,34 +9,44 @@ from matplotlib.figure import Figure
 
 from kshot.plots.style import INK, LINES
 
-__all__ = ["plot_regions"]
+__all__ = ["Regions", "plot_regions"]
+
+
+class Regions(NamedTuple):
+    """What a learner makes of a support set in the plane.
+
+    Attributes:
+        probabilities: (rows, columns, way) class probabilities on a grid, the first row at the
+            bottom.
+        support: (n, 2) places of the support examples.
+        support_columns: the class of each.
+    """
+
+    probabilities: np.ndarray
+    support: np.ndarray
+    support_columns: Sequence[int]
 
 
 def plot_regions(
-    probabilities: Mapping[str, np.ndarray],
+    panels: Mapping[str, Regions],
     extent: tuple[float, float, float, float],
-    support: np.ndarray,
-    support_columns: Sequence[int],
     *,
     title: str = "",
 ) -> Figure:
-    """Which class a learner would give each place of the plane, a panel for each of its steps.
+    """Which class a learner would give each place of the plane: step by step, or task by task.
 
     The surer it is, the deeper the shade; a line parts the regions, and every class has a marker.
 
     Args:
-        probabilities: for each panel's name, (rows, columns, way) class probabilities on a grid,
-            the first row at the bottom.
+        panels: what is drawn in each panel, by its name.
         extent: left, right, bottom and top of the grid.
-        support: (n, 2) places of the support examples.
-        support_columns: the class of each.
         title: heading.
     """
-    figure = Figure(figsize=(2.9 * len(probabilities) + 0.3, 3.4), layout="constrained")
+    figure = Figure(figsize=(2.9 * len(panels) + 0.3, 3.4), layout="constrained")
     figure.suptitle(title, fontsize=11, color=INK)
-    axes = figure.subplots(1, len(probabilities), sharex=True, sharey=True, squeeze=False)[0]
-    columns = np.asarray(support_columns)
-    for axis, (name, grid) in zip(axes, probabilities.items(), strict=True):
+    axes = figure.subplots(1, len(panels), sharex=True, sharey=True, squeeze=False)[0]
+    for axis, (name, (grid, support, support_columns)) in zip(axes, panels.items(), strict=True):
+        columns = np.asarray(support_columns)
         rows, width, way = grid.shape
         colors = np.array([to_rgb(LINES[k % len(LINES)][0]) for k in range(way)])
         sure = ((grid.max(-1) - 1 / way) / (1 - 1 / way)).clip(0, 1)[..., None]
