@@ -40,6 +40,11 @@ FIGURES = {
     "reptile": ("sinusoid_steps.png", "error on sine waves by inner steps at test"),
 }
 """Figures of other pages that show a learner; the others are docs/figures/learners/NAME.png."""
+REGIONS = (
+    "the plane as it is given to three new classes, after training on others whose points, too, lie "
+    "in one direction from the middle each, at any distance: python -m studies regions"
+)
+"""What docs/figures/regions/NAME.png shows."""
 
 
 class ExamplesAsCode(griffe.Extension):
@@ -121,13 +126,15 @@ def learner_page(name: str, row: LearnerRow) -> str:
         f"::: {constructor.__module__}.{constructor.__qualname__}\n"
         "    options:\n      members: false\n      heading_level: 3",
     ]
-    place, told = FIGURES.get(name, (f"learners/{name}.png", "drawn by kshot plot RUN"))
-    if (ROOT / "docs" / "figures" / place).exists():
-        parts += [
-            "## Seen",
-            f"![{name}: {told}](../figures/{place})",
-            f"{told[0].upper()}{told[1:]}.",
-        ]
+    seen = [
+        f"![{name}: {told}](../figures/{place})\n\n{told[0].upper()}{told[1:]}."
+        for place, told in (
+            FIGURES.get(name, (f"learners/{name}.png", "drawn by kshot plot RUN")),
+            (f"regions/{name}.png", REGIONS),
+        )
+        if (ROOT / "docs" / "figures" / place).exists()
+    ]
+    parts += ["## Seen", *seen] if seen else []
     if row.notes:
         # A row's links are those of a page in docs/.
         notes = re.sub(r"\]\((?!https?:)", "](../", row.notes)

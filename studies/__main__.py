@@ -16,6 +16,7 @@ NAMES = (
     "black_box",
     "papers",
     "figures",
+    "regions",
 )
 
 if __name__ == "__main__":

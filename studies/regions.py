@@ -21,8 +21,7 @@ __all__ = ["beams", "main", "regions"]
 FOLDER = Path(__file__).parents[1] / "docs" / "figures" / "regions"
 NEED_PICTURES = ("contrastive",)
 EDGE, TICKS, WAY = 3.0, 61, 3
-CLASSES, EXAMPLES = 300, 30
-OPTIONS = {}
+CLASSES, EXAMPLES = 200, 30
 
 
 def main(arguments: list[str]) -> None:
@@ -60,11 +59,11 @@ def regions(name: str) -> dict[str, Regions]:
     row, data = LEARNERS[name], beams(0)
     encoder = Choice("mlp", {"widths": (32, 32)}) if row.meta_trained else Choice("flatten")
     tasks = TaskShape((2,), WAY, CLASSES, "classification")
-    learner = build_learner(Choice(name, OPTIONS.get(name, {})), encoder, tasks)
+    learner = build_learner(Choice(name), encoder, tasks)
     if row.meta_trained:
         episode = kshot.EpisodeConfig(way=WAY, shot=(1, 5), query_shot=5)
         training = kshot.TrainingConfig(
-            iterations=400, meta_batch_size=16, outer_lr=3e-3, device="cpu", validation_episodes=0
+            iterations=300, meta_batch_size=8, outer_lr=3e-3, device="cpu", validation_episodes=0
         )
         sampler = kshot.EpisodeSampler(data, episode, seed=0)
         kshot.meta_train(learner, sampler, training, quiet=True)
