@@ -41,8 +41,8 @@ FIGURES = {
 }
 """Figures of other pages that show a learner; the others are docs/figures/learners/NAME.png."""
 REGIONS = (
-    "the plane as it is given to three new classes, after training on others whose points, too, lie "
-    "in one direction from the middle each, at any distance: python -m studies regions"
+    "the plane as it is given to three new classes, after training on others whose points, too, "
+    "lie in one direction from the middle each, at any distance: python -m studies regions"
 )
 """What docs/figures/regions/NAME.png shows."""
 

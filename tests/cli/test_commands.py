@@ -351,6 +351,19 @@ def test_a_changed_recipe_is_not_called_by_its_name(tmp_path):
     assert recipe("--training.iterations", "10") is None
 
 
+def test_a_recipe_for_data_of_ones_own_needs_to_be_told_where_they_are(pictures, capsys):
+    def recipe(*flags: str) -> str | None:
+        return parse(["pictures/protonet", *flags])[1]
+
+    place = ["--data.path", str(pictures)]
+    assert recipe(*place) == recipe(*place, "--training.seed", "3")
+    assert recipe(*place) == "recipes/pictures/protonet.toml"
+    assert recipe(*place, "--data.size", "16") is None
+    with pytest.raises(SystemExit):
+        recipe()
+    assert "--data.path" in capsys.readouterr().err
+
+
 def test_episodes_can_be_frozen_and_scored(run_folder, pictures, tmp_path, capsys):
     file = tmp_path / "episodes"
     data = ["--data.path", str(pictures), "--data.size", "16", "--episodes.way", "3"]

@@ -50,18 +50,18 @@ def test_a_name_of_another_form_is_explained(spec: str, message: str):
 
 
 @pytest.mark.parametrize(
-    ("spec", "package", "extra"),
+    ("spec", "package", "command"),
     [
-        ("timm:resnet18", "timm", "vision"),
-        ("torchvision:resnet18", "torchvision", "vision"),
-        ("open_clip:ViT-B-32/openai", "open_clip", "vision"),
-        ("hf:some/model", "transformers", "text"),
-        ("sentence-transformers:some/model", "sentence_transformers", "text"),
+        ("timm:resnet18", "timm", "timm"),
+        ("torchvision:resnet18", "torchvision", "torchvision"),
+        ("open_clip:ViT-B-32/openai", "open_clip", "open_clip_torch"),
+        ("hf:some/model", "transformers", "transformers"),
+        ("sentence-transformers:some/model", "sentence_transformers", "sentence-transformers"),
     ],
 )
-def test_a_missing_package_says_what_to_install(monkeypatch, spec, package, extra):
+def test_a_missing_package_says_what_to_install(monkeypatch, spec, package, command):
     monkeypatch.setitem(sys.modules, package, None)
-    with pytest.raises(ImportError, match=rf"{package}.*pip install 'kshot\[{extra}\]'"):
+    with pytest.raises(ImportError, match=rf"{package}.*pip install {command}"):
         load_encoder(spec)
 
 

@@ -9,7 +9,17 @@ import pytest
 PACKAGE = Path(__file__).parents[2] / "src" / "kshot"
 
 ORDER = (
-    ("episodes", "losses", "learner", "paper", "options", "config", "recipe", "transforms"),
+    (
+        "episodes",
+        "losses",
+        "learner",
+        "paper",
+        "options",
+        "extras",
+        "config",
+        "recipe",
+        "transforms",
+    ),
     ("data", "backbones"),
     ("encoders",),
     ("learners",),

@@ -5,7 +5,6 @@ import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, NamedTuple
 
@@ -23,20 +22,13 @@ from kshot.data.sampler import EpisodeSampler
 from kshot.episodes import Episodes
 from kshot.evaluation.evaluate import evaluate
 from kshot.evaluation.results import git_revision, machine, versions
+from kshot.extras import EXTRAS, install_command, missing_modules
 from kshot.learners.metric.prototypical import ProtoNet
 from kshot.learners.optimization.maml import MAML
 from kshot.testing import check_strategies, check_task_independence, meta_gradient_error
 from kshot.training.trainer import choose_device
 
 __all__ = ["CHECKS", "main"]
-
-EXTRAS = {
-    "demo": ("starlette", "uvicorn"),
-    "vision": ("timm", "torchvision", "open_clip"),
-    "text": ("transformers", "sentence_transformers"),
-    "metric": ("pytorch_metric_learning",),
-    "tensorboard": ("tensorboard",),
-}
 
 LARGEST_ERROR = 1e-6
 """Relative error of a meta-gradient against central differences in float64."""
@@ -105,9 +97,9 @@ def _print_place() -> None:
     device = choose_device("auto")
     gpu = f" ({torch.cuda.get_device_name()})" if device.type == "cuda" else ""
     print(f"device    {device}{gpu}, {torch.get_num_threads()} threads on the CPU")
-    for extra, modules in EXTRAS.items():
-        missing = [module for module in modules if find_spec(module) is None]
-        state = "installed" if not missing else f'pip install "kshot[{extra}]" for it'
+    for extra in EXTRAS:
+        missing = missing_modules(extra)
+        state = f"{install_command(*missing)}, to have it" if missing else "installed"
         print(f"extra     {extra}: {state}")
     print(f"cache     {cache_folder()}")
     print(f"data      {_data_found()}")

@@ -14,7 +14,7 @@ from kshot.data.sources import DATASETS
 from kshot.learners.registry import LEARNERS
 from kshot.options import convert, nearest, option_types, unwrapped
 
-__all__ = ["check_outputs", "parse_flags"]
+__all__ = ["as_given", "check_outputs", "parse_flags"]
 
 Extra = TypeVar("Extra")
 
@@ -71,6 +71,27 @@ def parse_flags(
             value = Choice(before.name, dataclasses.asdict(value))
         changes[name] = value
     return dataclasses.replace(base, **changes), parsed.extra
+
+
+def as_given(base: RunConfig, parsed: RunConfig) -> RunConfig:
+    """What a configuration is where flags change nothing.
+
+    Options that it does not name have their constructors' defaults; what has none, such as the
+    place of a user's own data, has to be said by a flag, and is as that says.
+
+    Args:
+        base: what flags were to change.
+        parsed: what they made of it.
+    """
+    choices = {}
+    for part, registry in REGISTRIES.items():
+        options = vars(_options(getattr(base, part), registry))
+        own = {name: value for name, value in options.items() if value is not tyro.MISSING}
+        said = getattr(parsed, part)
+        # Of another row of the registry nothing can be taken over.
+        missing = said.options if said.name == getattr(base, part).name else {}
+        choices[part] = Choice(getattr(base, part).name, {**missing, **own})
+    return dataclasses.replace(base, **choices)
 
 
 def _choose_rows(

@@ -1,8 +1,9 @@
 """What `kshot demo` and `kshot serve` share: where to listen, how much to bear."""
 
 from dataclasses import dataclass
-from importlib.util import find_spec
 from typing import TYPE_CHECKING
+
+from kshot.extras import install_command, missing_modules
 
 if TYPE_CHECKING:
     from kshot.demo.limits import Limits
@@ -46,6 +47,8 @@ def need_server() -> None:
     Raises:
         ImportError: without Starlette or uvicorn.
     """
-    missing = [name for name in ("starlette", "uvicorn") if find_spec(name) is None]
+    missing = missing_modules("demo")
     if missing:
-        raise ImportError(f'This command needs {" and ".join(missing)}: pip install "kshot[demo]".')
+        raise ImportError(
+            f"This command needs {' and '.join(missing)}: {install_command(*missing)}."
+        )

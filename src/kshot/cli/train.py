@@ -10,7 +10,7 @@ from pathlib import Path
 import tyro
 
 from kshot.cli.figures import write_figures
-from kshot.cli.flags import parse_flags
+from kshot.cli.flags import as_given, parse_flags
 from kshot.cli.recipes import find_recipe, recipe_names
 from kshot.cli.tables import print_results
 from kshot.config import Choice, RunConfig
@@ -107,8 +107,7 @@ def parse(arguments: list[str]) -> tuple[RunConfig, str | None, Output]:
     base = RunConfig(learner=Choice(target)) if path is None else load_recipe(path)
     config, output = parse_flags(rest, base, Output, program="kshot train", description=DESCRIPTION)
     # Flags may change the seed, the device and what is evaluated: then it is the recipe still.
-    plain, _ = parse_flags([], base, Output, program="kshot train", description=DESCRIPTION)
-    same = config.fingerprint == plain.fingerprint
+    same = config.fingerprint == as_given(base, config).fingerprint
     return config, _recipe_name(path) if same else None, output
 
 

@@ -27,7 +27,7 @@ def load_open_clip(
         device: where the towers compute.
     """
     spec = f"open_clip:{name}"
-    open_clip = require("open_clip", spec, "vision")
+    open_clip = require("open_clip", spec)
     model, _, tag = name.partition("/")
     if model not in open_clip.list_models():
         raise ValueError(

@@ -27,7 +27,7 @@ def load_hugging_face(
     """
     spec = f"hf:{name}"
     name = _checked_folder(spec, name, weights, sha256)
-    transformers = require("transformers", spec, "text")
+    transformers = require("transformers", spec)
     with fetching(spec, "copy its folder here and write hf:FOLDER"):
         pooling = _read_json(name, "1_Pooling/config.json")
         limits = _read_json(name, "sentence_bert_config.json")
@@ -64,7 +64,7 @@ def load_sentence_transformers(
     """
     spec = f"sentence-transformers:{name}"
     name = _checked_folder(spec, name, weights, sha256)
-    package = require("sentence_transformers", spec, "text")
+    package = require("sentence_transformers", spec)
     with fetching(spec, "copy its folder here and write sentence-transformers:FOLDER"):
         # It would choose a device of its own.
         model = package.SentenceTransformer(name, device="cpu").float()

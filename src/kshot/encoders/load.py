@@ -26,11 +26,11 @@ def load_encoder(
 
     | name | reads | needs |
     | --- | --- | --- |
-    | `timm:<name>`, as timm:resnet50 | pictures | kshot[vision] |
-    | `torchvision:<name>` | pictures | kshot[vision] |
-    | `open_clip:<name>/<tag>`, as open_clip:ViT-B-32/openai | pictures, names | kshot[vision] |
-    | `hf:<model or folder>` | texts | kshot[text] |
-    | `sentence-transformers:<model or folder>` | texts | kshot[text] |
+    | `timm:<name>`, as timm:resnet50 | pictures | the extra vision |
+    | `torchvision:<name>` | pictures | the extra vision |
+    | `open_clip:<name>/<tag>`, as open_clip:ViT-B-32/openai | pictures, names | the extra vision |
+    | `hf:<model or folder>` | texts | the extra text |
+    | `sentence-transformers:<model or folder>` | texts | the extra text |
     | `python:<module>:<function>` | as its function says | runs that module's code |
 
     Args:

@@ -12,10 +12,12 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from kshot.extras import install_command
+
 __all__ = ["check_sha256", "fetching", "fill_weights", "fitting", "read_weights", "require"]
 
 
-def require(package: str, spec: str, extra: str) -> Any:
+def require(package: str, spec: str) -> Any:
     """A package of an extra, imported when it is needed.
 
     Raises:
@@ -26,7 +28,7 @@ def require(package: str, spec: str, extra: str) -> Any:
     except ImportError as error:
         raise ImportError(
             f"{spec} needs the package {package}, which cannot be imported ({error}). Install it: "
-            f"pip install 'kshot[{extra}]'",
+            f"{install_command(package)}",
             name=package,
         ) from error
 

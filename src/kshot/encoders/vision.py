@@ -19,7 +19,7 @@ def load_timm(
 ) -> PictureEncoder:
     """The features of a timm model before its classifier, prepared by its data config."""
     spec = f"timm:{name}"
-    timm = require("timm", spec, "vision")
+    timm = require("timm", spec)
     if not timm.is_model(name):
         raise ValueError(f"timm has no model {name!r}.{nearest(name, timm.list_models())}")
     if weights is None:
@@ -58,7 +58,7 @@ def load_torchvision(
 ) -> PictureEncoder:
     """The features of a torchvision classifier, prepared as its default weights are."""
     spec = f"torchvision:{name}"
-    models = require("torchvision", spec, "vision").models
+    models = require("torchvision", spec).models
     known = models.list_models(module=models)
     if name not in known:
         raise ValueError(f"torchvision has no classifier {name!r}.{nearest(name, known)}")

@@ -12,6 +12,7 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 
 from kshot.config import TrainingConfig
 from kshot.data.atomic import write_atomically
+from kshot.extras import install_command
 
 __all__ = ["History", "read_history"]
 
@@ -109,6 +110,6 @@ def _event_writer(folder: Path) -> Any:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:
         raise ValueError(
-            "tensorboard=True needs TensorBoard: pip install 'kshot[tensorboard]'."
+            f"tensorboard=True needs TensorBoard: {install_command('tensorboard')}."
         ) from None
     return SummaryWriter(folder / "tensorboard")

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from kshot.backbones.heads import embedding_dim
 from kshot.config import BatchNormPolicy
 from kshot.episodes import Episodes, concatenate
+from kshot.extras import install_command
 from kshot.learners.baselines.pretraining import targets_among_all
 from kshot.learners.embedding_learner import EmbeddingLearner
 from kshot.learners.metric.distances import class_means, cosines
@@ -268,7 +269,8 @@ def _triplets(margin: float) -> nn.ModuleList:
         from pytorch_metric_learning import distances, losses, miners
     except ImportError as error:
         raise ImportError(
-            "The objective 'triplet' needs pytorch-metric-learning: pip install 'kshot[metric]'."
+            "The objective 'triplet' needs pytorch-metric-learning: "
+            f"{install_command('pytorch_metric_learning')}."
         ) from error
     squared = distances.LpDistance(normalize_embeddings=False, p=2, power=2)
     miner = miners.TripletMarginMiner(margin, type_of_triplets="semihard", distance=squared)
