@@ -52,6 +52,14 @@ def test_what_is_said_of_one_picture_never_depends_on_the_others(connect: Callab
     assert together == alone
 
 
+def test_a_rehearsal_leaves_no_trace(protonet: PictureLearner, connect: Callable):
+    client = connect()
+    session = adapt(client)["session"]
+    before = predict(client, session, *KINDS)
+    protonet.rehearse()
+    assert predict(client, session, *KINDS) == before
+
+
 def test_one_visitor_never_sees_the_classes_of_another(connect: Callable):
     client = connect()
     sets = [("circle", "cross"), ("bar", "cross"), ("circle", "bar", "cross")]

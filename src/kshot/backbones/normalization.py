@@ -95,7 +95,8 @@ class BatchNorm(nn.Module):
             )
         if source is None or source is _STORED:
             scale = self.weight * (self.running_var + self.eps).rsqrt()
-            return x * _channels(scale, x) + _channels(self.bias - self.running_mean * scale, x)
+            shift = self.bias - self.running_mean * scale
+            return torch.addcmul(_channels(shift, x), x, _channels(scale, x))
         rows = source if isinstance(source, Tensor) else None
         recorded = _RECORD.get()
         if recorded is not None:

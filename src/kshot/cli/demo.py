@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from threading import Thread
 from typing import Annotated
 
 import tyro
@@ -41,5 +42,7 @@ def main(arguments: list[str]) -> int:
     else:
         learners = load_learners(flags.runs, flags.server.device)
         api, page = Api(learners=learners, limits=limits), "draw"
+        # What PyTorch loads at a learner's first steps is not to keep the first visitor waiting.
+        Thread(target=lambda: [one.rehearse() for one in learners], daemon=True).start()
     serve(build_app(api, page), flags.server.host, flags.server.port)
     return 0

@@ -151,9 +151,43 @@ class PictureLearner:
             data.name,
         )
 
+    @property
+    def shows_embeddings(self) -> bool:
+        """Whether pictures have embeddings of their own, which are what is compared."""
+        return isinstance(self.learner, EmbeddingLearner) and reads_stored(self.learner.batch_norm)
+
+    @property
+    def comparing(self) -> MetaLearner:
+        """The learner of what `see` gives."""
+        if not self.shows_embeddings:
+            return self.learner
+        assert isinstance(self.learner, EmbeddingLearner)
+        return self.learner.over_embeddings()
+
+    def see(self, pictures: np.ndarray) -> Float[Tensor, "1 n *shape"]:
+        """Pictures as they are compared, each embedded once: embeddings, or the inputs.
+
+        Args:
+            pictures: uint8 (n, channels, size, size), by `as_input`.
+        """
+        inputs = as_inputs(pictures, self.learner)
+        if not self.shows_embeddings:
+            return inputs
+        assert isinstance(self.learner, EmbeddingLearner)
+        with torch.no_grad():
+            return embed_query(
+                self.learner.encoder, self.learner.batch_norm, inputs, None, None, None
+            )
+
     def as_input(self, image: Image.Image, name: str = "the picture") -> np.ndarray:
         """What it sees of a picture, uint8 (channels, size, size)."""
         return as_input(image, self.preparation, self.ink, name)
+
+    def rehearse(self) -> None:
+        """Learn two blank classes, and forget them."""
+        side = self.preparation["size"]
+        blank = np.zeros((2, self.preparation["channels"], side, side), dtype=np.uint8)
+        self.adapt(blank, [0, 1], ["a", "b"])
 
     def adapt(
         self, pictures: np.ndarray, columns: Sequence[int], classes: Sequence[str]
@@ -169,15 +203,15 @@ class PictureLearner:
         order = torch.arange(len(pictures))
         if self.learner.online:  # it reads in order, and learned to from orders that tell nothing
             order = torch.randperm(len(pictures), generator=torch.Generator().manual_seed(0))
-        inputs = as_inputs(pictures, self.learner)
-        support = Examples(inputs[:, order], targets[order].to(inputs).unsqueeze(0))
+        seen = self.see(pictures)
+        support = Examples(seen[:, order], targets[order].to(seen).unsqueeze(0))
         with torch.no_grad():
-            state = self.learner.adapt(support)
+            state = self.comparing.adapt(support)
         learned = LearnedPictures(self, state, tuple(classes), None, None)
-        points, _ = learned.outputs(inputs)
+        points, _ = learned.outputs(seen)
         plane = _Plane.of(points)
         means = np.stack([points[np.array(columns) == c].mean(0) for c in range(len(classes))])
-        of = "embeddings" if learned.shows_embeddings else "outputs"
+        of = "embeddings" if self.shows_embeddings else "outputs"
         drawn = Map(plane.places(points), plane.places(means), of)
         return replace(learned, map=drawn, plane=plane)
 
@@ -206,41 +240,28 @@ class LearnedPictures:
         """Memory of the adapted state."""
         return sum(leaf.numel() * leaf.element_size() for leaf in leaves(self.state))
 
-    @property
-    def shows_embeddings(self) -> bool:
-        """Whether pictures have embeddings of their own, which are what is compared."""
-        learner = self.by.learner
-        return isinstance(learner, EmbeddingLearner) and reads_stored(learner.batch_norm)
-
     def predict(self, items: Sequence[Item]) -> list[Answer]:
         """Name pictures, one by one: what is said of one never depends on the others."""
         answers = []
         for number, item in enumerate(items, 1):
             assert isinstance(item, Image.Image)
             picture = self.by.as_input(item, f"picture {number}" if len(items) > 1 else "it")
-            points, logits = self.outputs(as_inputs(picture[None], self.by.learner))
+            points, logits = self.outputs(self.by.see(picture[None]))
             place = None if self.plane is None else self.plane.places(points)[0]
             answers.append(Answer(logits[0].softmax(-1).tolist(), place))
         return answers
 
     def outputs(
-        self, inputs: Float[Tensor, "1 m channels height width"]
+        self, seen: Float[Tensor, "1 m *shape"]
     ) -> tuple[np.ndarray, Float[Tensor, "m way"]]:
-        """Points (m, dim) of which the map shows a plane, and logits.
+        """Points (m, dim) of which the map shows a plane, and logits, of what `see` gives.
 
         Raises:
             ValueError: when the adaptation diverged.
         """
-        learner = self.by.learner
         with torch.no_grad():
-            if self.shows_embeddings:
-                assert isinstance(learner, EmbeddingLearner)
-                points = embed_query(learner.encoder, learner.batch_norm, inputs, None, None, None)
-                logits = learner.over_embeddings().predict(self.state, points)[0].cpu().double()
-                points = points[0]
-            else:
-                logits = learner.predict(self.state, inputs)[0].cpu().double()
-                points = logits.log_softmax(-1)
+            logits = self.by.comparing.predict(self.state, seen)[0].cpu().double()
+        points = seen[0] if self.by.shows_embeddings else logits.log_softmax(-1)
         if not bool(logits.isfinite().all()):
             raise ValueError(
                 f"{self.by.name} diverged on these examples: give it other examples, or take "
