@@ -35,7 +35,7 @@ test: lint ## Lint, check types, run the tests
 	$(BIN)/pytest -n auto --maxprocesses 8 --dist worksteal
 
 test-browser: .venv/dev .venv/axe/axe.min.js ## Draw on the demo's page in headless Chromium; try its API at random
-	$(BIN)/pytest -m slow tests/demo
+	$(BIN)/pytest -m slow -n auto --maxprocesses 4 --dist worksteal tests/demo
 
 lint: .venv/dev ## Check style
 	$(BIN)/ruff check
