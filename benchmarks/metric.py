@@ -7,6 +7,7 @@ import re
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,15 @@ __all__ = ["added_memory", "main"]
 WAY, SHOT, QUERY = 5, 1, 15
 ITERATIONS = 16
 LEARNERS = ("protonet", "matching", "relation")
+ENCODERS: dict[str, Callable[[], nn.Module]] = {
+    "conv4": lambda: Conv4((1, 28, 28)),
+    "conv4, strided": lambda: Conv4((1, 28, 28), strided=True),
+    "feature maps": lambda: FeatureMaps((1, 28, 28)),
+}
+CASES = [
+    *((name, encoder) for name in ("protonet", "matching") for encoder in list(ENCODERS)[:2]),
+    ("relation", "feature maps"),
+]
 
 
 def main() -> None:
@@ -42,21 +52,25 @@ def main() -> None:
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         loader = _easyfsl_loader(unpacked(Path(folder)), Path(folder))
-        for name in LEARNERS:
-            ours, theirs = _ours(name), _theirs(name)
-            episodes = [sampler.sample([n]) for n in range(ITERATIONS)]
+        for name, encoder in CASES:
+            ours, theirs = _ours(name, encoder), _theirs(name, encoder)
+            case = f"{name} on {encoder}"
             rows.append(
                 _row(
-                    f"{name}: end to end, from files to steps",
+                    f"{case}: end to end, from files to steps",
                     lambda step=ours: [step(sampler.sample([n])) for n in range(ITERATIONS)],
                     lambda step=theirs: [step(*batch[:4]) for batch in loader],
+                    ITERATIONS,
                 )
             )
-            rows.append(
+            episodes = [sampler.sample([n]) for n in range(ITERATIONS)]
+            mine, other = cycle(episodes), cycle(episodes)
+            rows.append(  # a step of one, then of the other: the machine changes with time
                 _row(
-                    f"{name}: the bare step",
-                    lambda step=ours, drawn=episodes: [step(each) for each in drawn],
-                    lambda step=theirs, drawn=episodes: [step(*_as_lists(each)) for each in drawn],
+                    f"{case}: the bare step",
+                    lambda step=ours, drawn=mine: step(next(drawn)),
+                    lambda step=theirs, drawn=other: step(*_as_lists(next(drawn))),
+                    1,
                 )
             )
     for name in LEARNERS:
@@ -73,12 +87,15 @@ def main() -> None:
     write_rows("metric", rows)
 
 
-def _row(case: str, ours: Callable[[], Any], theirs: Callable[[], Any]) -> dict[str, Any]:
-    seconds, peer, ratio = alternate(ours, theirs)
+def _row(
+    case: str, ours: Callable[[], Any], theirs: Callable[[], Any], episodes: int
+) -> dict[str, Any]:
+    """What two functions make of some episodes each, in turn."""
+    seconds, peer, ratio = alternate(ours, theirs, repeats=7 if episodes > 1 else 80)
     return benchmark_row(
         case,
-        ITERATIONS / seconds,
-        ITERATIONS / peer,
+        episodes / seconds,
+        episodes / peer,
         "easyfsl",
         "episodes/s",
         pairwise_ratio=1 / ratio,
@@ -89,7 +106,7 @@ def _row(case: str, ours: Callable[[], Any], theirs: Callable[[], Any]) -> dict[
 def added_memory(name: str) -> dict[str, float]:
     """The memory that comparing adds at its peak, there and back, and that of embeddings."""
     tasks, way, shot, query = 16, 20, 5, 15
-    learner = _learner(name)
+    learner = _learner(name, "feature maps" if name == "relation" else "conv4")
     dim = learner.encoder.embedding_dim
     targets = torch.eye(way).repeat(1, shot, 1).expand(tasks, -1, -1)
     support = torch.randn(tasks, way * shot, dim, requires_grad=True)
@@ -106,20 +123,16 @@ def added_memory(name: str) -> dict[str, float]:
     return {"comparison": after - before, "embeddings": embeddings}
 
 
-def _encoder(name: str) -> nn.Module:
+def _learner(name: str, encoder: str) -> Any:
     torch.manual_seed(0)
-    return FeatureMaps((1, 28, 28)) if name == "relation" else Conv4((1, 28, 28))
-
-
-def _learner(name: str) -> Any:
-    encoder = _encoder(name)
+    net = ENCODERS[encoder]()
     if name == "matching":  # as easyfsl has it: in full context, with as many reads as examples
-        return MatchingNet(encoder, full_context=True, num_reads=WAY * SHOT)
-    return ProtoNet(encoder) if name == "protonet" else RelationNet(encoder)
+        return MatchingNet(net, full_context=True, num_reads=WAY * SHOT)
+    return ProtoNet(net) if name == "protonet" else RelationNet(net)
 
 
-def _ours(name: str) -> Callable[[Episodes], None]:
-    learner = _learner(name).train()
+def _ours(name: str, encoder: str) -> Callable[[Episodes], None]:
+    learner = _learner(name, encoder).train()
     optimizer = torch.optim.Adam(learner.parameters(), 1e-3)
 
     def step(episodes: Episodes) -> None:
@@ -130,17 +143,18 @@ def _ours(name: str) -> Callable[[Episodes], None]:
     return step
 
 
-def _theirs(name: str) -> Callable[[Tensor, Tensor, Tensor, Tensor], None]:
+def _theirs(name: str, encoder: str) -> Callable[[Tensor, Tensor, Tensor, Tensor], None]:
     _allow_torchvision()
     from easyfsl import methods
 
-    encoder = _encoder(name)
+    torch.manual_seed(0)
+    net: Any = ENCODERS[encoder]()
     if name == "protonet":
-        learner = methods.PrototypicalNetworks(encoder)
+        learner = methods.PrototypicalNetworks(net)
     elif name == "matching":
-        learner = methods.MatchingNetworks(encoder, feature_dimension=64)
+        learner = methods.MatchingNetworks(net, feature_dimension=net.embedding_dim)
     else:
-        maps = nn.Sequential(encoder, nn.Unflatten(1, (64, 5, 5)))
+        maps = nn.Sequential(net, nn.Unflatten(1, (64, 5, 5)))
         learner = methods.RelationNetworks(maps, feature_dimension=64)
     learner.train()
     optimizer = torch.optim.Adam(learner.parameters(), 1e-3)

@@ -119,11 +119,13 @@ GRAVES_2014 = _PREPRINT(
     url="https://arxiv.org/abs/1410.5401",
 )
 """Neural Turing Machines."""
-HADSELL_2006 = _IEEE_CVPR(
+HADSELL_2006 = Paper(
     authors=("Raia Hadsell", "Sumit Chopra", "Yann LeCun"),
     title="Dimensionality Reduction by Learning an Invariant Mapping",
     year=2006,
     url="https://doi.org/10.1109/CVPR.2006.100",
+    venue="CVPR",
+    booktitle="IEEE Computer Society Conference on Computer Vision and Pattern Recognition",
 )
 """Dimensionality Reduction by Learning an Invariant Mapping."""
 HOCHREITER_2001 = Paper(
