@@ -70,5 +70,5 @@ def plot_regions(
         axis.set_title(name, fontsize=10)
         axis.set_xlabel("$x_1$")
     axes[0].set_ylabel("$x_2$")
-    axes[-1].legend(fontsize=7, loc="best", framealpha=0.8)
+    axes[0].legend(fontsize=7, loc="lower right", framealpha=0.8)
     return figure
