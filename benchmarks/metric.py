@@ -28,6 +28,7 @@ from kshot import (
     RelationNet,
     omniglot,
 )
+from kshot.training.compiled import CompiledMetaLoss
 
 __all__ = ["added_memory", "main"]
 
@@ -40,9 +41,15 @@ ENCODERS: dict[str, Callable[[], nn.Module]] = {
     "feature maps": lambda: FeatureMaps((1, 28, 28)),
 }
 CASES = [
-    *((name, encoder) for name in ("protonet", "matching") for encoder in list(ENCODERS)[:2]),
-    ("relation", "feature maps"),
+    ("protonet", "conv4", False),
+    ("protonet", "conv4", True),
+    ("protonet", "conv4, strided", False),
+    ("protonet", "conv4, strided", True),
+    ("matching", "conv4", False),
+    ("matching", "conv4, strided", False),
+    ("relation", "feature maps", False),
 ]
+"""Learner, encoder, and whether kshot's step is compiled."""
 
 
 def main() -> None:
@@ -52,9 +59,9 @@ def main() -> None:
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         loader = _easyfsl_loader(unpacked(Path(folder)), Path(folder))
-        for name, encoder in CASES:
-            ours, theirs = _ours(name, encoder), _theirs(name, encoder)
-            case = f"{name} on {encoder}"
+        for name, encoder, compiled in CASES:
+            ours, theirs = _ours(name, encoder, compiled), _theirs(name, encoder)
+            case = f"{name} on {encoder}{', compiled' * compiled}"
             rows.append(
                 _row(
                     f"{case}: end to end, from files to steps",
@@ -131,13 +138,14 @@ def _learner(name: str, encoder: str) -> Any:
     return ProtoNet(net) if name == "protonet" else RelationNet(net)
 
 
-def _ours(name: str, encoder: str) -> Callable[[Episodes], None]:
+def _ours(name: str, encoder: str, compiled: bool = False) -> Callable[[Episodes], None]:
     learner = _learner(name, encoder).train()
+    meta_loss = CompiledMetaLoss(learner) if compiled else learner
     optimizer = torch.optim.Adam(learner.parameters(), 1e-3)
 
     def step(episodes: Episodes) -> None:
         optimizer.zero_grad()
-        learner(episodes).backward()
+        meta_loss(episodes).backward()
         optimizer.step()
 
     return step
