@@ -125,7 +125,9 @@ def meta_train(
         else:
             trainer.require_fresh_folder()
         trainer.run(interrupted, quiet or not processes.first)
-    return trainer.state
+        state = trainer.state
+        del trainer  # DistributedDataParallel holds the group, and is to go before it
+    return state
 
 
 class _Trainer:
