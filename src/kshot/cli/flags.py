@@ -85,12 +85,12 @@ def as_given(base: RunConfig, parsed: RunConfig) -> RunConfig:
     """
     choices = {}
     for part, registry in REGISTRIES.items():
-        options = vars(_options(getattr(base, part), registry))
+        given, said = getattr(base, part), getattr(parsed, part)
+        options = vars(_options(given, registry))
         own = {name: value for name, value in options.items() if value is not tyro.MISSING}
-        said = getattr(parsed, part)
         # Of another row of the registry nothing can be taken over.
-        missing = said.options if said.name == getattr(base, part).name else {}
-        choices[part] = Choice(getattr(base, part).name, {**missing, **own})
+        missing = said.options if said.name == given.name else {}
+        choices[part] = Choice(given.name, {**missing, **own})
     return dataclasses.replace(base, **choices)
 
 
