@@ -17,9 +17,15 @@ def normal(*shape: int) -> Tensor:
 
 
 def slow_access(
-    memory: Tensor, weights: Tensor, usage: Tensor, keys: Tensor, gates: Tensor, decay: float
+    memory: Tensor,
+    weights: Tensor,
+    usage: Tensor,
+    keys: Tensor,
+    gates: Tensor,
+    sharpness: Tensor,
+    decay: float,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """One task: (slots, width), (heads, slots), (slots), (heads, width), (heads)."""
+    """One task: (slots, width), (heads, slots), (slots), (heads, width), (heads), (heads)."""
     heads = len(keys)
     by_usage = sorted(range(SLOTS), key=lambda slot: float(usage[slot]))
     writing = torch.zeros(heads, SLOTS, dtype=torch.float64)
@@ -37,21 +43,24 @@ def slow_access(
         powers = []
         for slot in range(SLOTS):
             lengths = math.sqrt(keys[head] @ keys[head]) * math.sqrt(after[slot] @ after[slot])
-            powers.append(math.exp(keys[head] @ after[slot] / lengths))
+            powers.append(math.exp(sharpness[head] * (keys[head] @ after[slot]) / lengths))
         reading[head] = torch.tensor(powers) / sum(powers)
     used = decay * usage + reading.sum(0) + writing.sum(0)
     return after, reading, used
 
 
+@pytest.mark.parametrize("sharpen", [False, True])
 @pytest.mark.parametrize("heads", [1, 4])
-def test_access(heads: int):
+def test_access(heads: int, sharpen: bool):
     torch.manual_seed(0)
     memory, usage = normal(TASKS, SLOTS, WIDTH), normal(TASKS, SLOTS).exp()
     weights, keys = normal(TASKS, heads, SLOTS).softmax(-1), normal(TASKS, heads, WIDTH).tanh()
     gates = normal(TASKS, heads, 1).sigmoid()
-    found = access(memory, weights, usage, keys, gates, 0.9)
+    sharpness = 1 + 3 * normal(TASKS, heads, 1).sigmoid() if sharpen else torch.ones_like(gates)
+    found = access(memory, weights, usage, keys, gates, 0.9, sharpness if sharpen else None)
+    each = memory, weights, usage, keys, gates[..., 0], sharpness[..., 0]
     for task in range(TASKS):
-        rows = (tensor[task] for tensor in (memory, weights, usage, keys, gates[..., 0]))
+        rows = (tensor[task] for tensor in each)
         for one, other in zip(found, slow_access(*rows, 0.9), strict=True):
             torch.testing.assert_close(one[task], other, rtol=1e-6, atol=1e-7)
 

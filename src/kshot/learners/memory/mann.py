@@ -3,6 +3,7 @@
 from typing import Any, Literal, NamedTuple
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -61,6 +62,9 @@ class MANN(SequenceLearner[MANNMemory]):
         width: size of a row.
         num_heads: heads, each of which reads and writes.
         usage_decay: how much of the usage is left after a step.
+        sharpen: whether every head says, too, how sharply it reads, as in neural Turing machines:
+            w_r = softmax of b cos(k, M(i)) with b = 1 + softplus(...). The paper's b is 1, and so
+            one of 128 slots never gets more than 6 % of what is read.
         batch_norm: where BatchNorm statistics come from.
         loss: loss of every prediction.
 
@@ -100,6 +104,7 @@ class MANN(SequenceLearner[MANNMemory]):
         width: int = 40,
         num_heads: int = 4,
         usage_decay: float = 0.99,
+        sharpen: bool = False,
         batch_norm: BatchNormPolicy = "running",
         loss: Loss = cross_entropy,
     ) -> None:
@@ -110,10 +115,10 @@ class MANN(SequenceLearner[MANNMemory]):
                 f"to slots={slots}."
             )
         self.slots, self.width = slots, width
-        self.num_heads, self.usage_decay = num_heads, usage_decay
+        self.num_heads, self.usage_decay, self.sharpen = num_heads, usage_decay, sharpen
         num_read = num_heads * width
         self.controller = LSTMCell(self.embedding_dim, self.labels.size + num_read, hidden)
-        self.heads = nn.Linear(hidden, num_heads * (width + 1))
+        self.heads = nn.Linear(hidden, num_heads * (width + 1 + sharpen))
         self.outputs = nn.Linear(hidden + num_read, self.labels.size)
 
     def initial_state(self, tasks: int) -> MANNMemory:
@@ -142,8 +147,8 @@ class MANN(SequenceLearner[MANNMemory]):
         """Write, read and predict."""
         feedback = torch.cat([last_label, memory.reads], -1)
         hidden, controller = self.controller(inputs, feedback, memory.controller)
-        said = self.heads(hidden).unflatten(-1, (self.num_heads, self.width + 1))
-        keys, gates = said.split([self.width, 1], -1)
+        said = self.heads(hidden).unflatten(-1, (self.num_heads, -1))
+        keys, gates, sharpness = said.split([self.width, 1, int(self.sharpen)], -1)
         rows, weights, usage = access(
             memory.memory,
             memory.weights,
@@ -151,6 +156,7 @@ class MANN(SequenceLearner[MANNMemory]):
             keys.tanh(),
             gates.sigmoid(),
             self.usage_decay,
+            1 + F.softplus(sharpness) if self.sharpen else None,
         )
         reads = (weights @ rows).flatten(1)
         logits = self.outputs(torch.cat([hidden, reads], -1))
@@ -164,6 +170,7 @@ def access(
     keys: Float[Tensor, "tasks heads width"],
     gates: Float[Tensor, "tasks heads 1"],
     decay: float,
+    sharpness: Float[Tensor, "tasks heads 1"] | None = None,
 ) -> tuple[
     Float[Tensor, "tasks slots width"],
     Float[Tensor, "tasks heads slots"],
@@ -178,6 +185,7 @@ def access(
         keys: what each head writes, and looks for.
         gates: whether each writes where it read last (1), or where the memory is used least (0).
         decay: of the usage.
+        sharpness: what each head multiplies cosines by; 1 when not given.
     """
     least_used = usage.topk(keys.shape[1], largest=False).indices
     free = torch.zeros_like(weights).scatter(2, least_used.unsqueeze(2), 1)
@@ -186,6 +194,7 @@ def access(
     memory = torch.baddbmm(cleared, writing.mT, keys)
     lengths = keys.norm(dim=-1, keepdim=True) * memory.norm(dim=-1).unsqueeze(1)
     # The least number keeps an empty row from dividing by zero.
-    reading = (keys @ memory.mT / (lengths + 1e-8)).softmax(-1)
+    cosines = keys @ memory.mT / (lengths + 1e-8)
+    reading = (cosines if sharpness is None else sharpness * cosines).softmax(-1)
     usage = decay * usage + (reading + writing).detach().sum(1)
     return memory, reading, usage
