@@ -69,7 +69,7 @@ def main() -> None:
 
     def bare() -> None:
         for batch in batches:
-            hidden = encoder._network(**batch).last_hidden_state
+            hidden = encoder.network(**batch).last_hidden_state
             mask = batch["attention_mask"].unsqueeze(2).float()
             nn.functional.normalize((hidden * mask).sum(1) / mask.sum(1), dim=1)
 
@@ -92,7 +92,7 @@ def main() -> None:
 def _batches(encoder: TextEncoder, texts: list[str]) -> list[dict[str, torch.Tensor]]:
     """The batches that the encoder gives its network."""
     seen: list[dict[str, torch.Tensor]] = []
-    hook = encoder._network._net.register_forward_pre_hook(
+    hook = encoder.network.module.register_forward_pre_hook(
         lambda net, args, batch: seen.append(batch), with_kwargs=True
     )
     encoder.encode(texts, batch_size=BATCH_SIZE)

@@ -181,6 +181,59 @@ def test_a_file_holds_what_was_learned_from_other_classes(head, chosen, tmp_path
     np.testing.assert_array_equal(more.predict(X).probabilities, again.predict(X).probabilities)
 
 
+def tunable(seed: int = 0) -> TextEncoder:
+    """Words, then two layers: the second one is the last block."""
+    torch.manual_seed(seed)
+
+    class Layers(Words):
+        def __init__(self) -> None:
+            super().__init__(seed)
+            self.layers = nn.Sequential(nn.Linear(24, 24), nn.Tanh(), nn.Linear(24, 16))
+
+        def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
+            return self.layers(super().forward(input_ids, attention_mask))
+
+    return TextEncoder(Layers(), tokens, max_length=32, device="cpu", spec="python:mine:words")
+
+
+def test_a_last_block_is_tuned_and_kept_in_the_file(tmp_path: Path):
+    encoder = tunable()
+    predictor = Predictor.fit(TEXTS, LABELS, encoder=encoder, head="last_block")
+    asked = ["paris by night", "butter on bread", "a piano"]
+    found = predictor.predict(asked)
+    assert found.labels == ["city", "food", "music"]
+    frozen = Predictor.fit(TEXTS, LABELS, encoder=encoder, head="logistic")
+    assert np.abs(found.probabilities - frozen.predict(asked).probabilities).max() > 1e-3
+    np.testing.assert_array_equal(found.familiarity, frozen.predict(asked).familiarity)
+    parts = predictor.predict(asked, batch_size=1)
+    np.testing.assert_allclose(parts.probabilities, found.probabilities, atol=1e-5)
+    assert predictor.predict([]).labels == []
+
+    save_predictor(predictor, tmp_path / "mine.kshot")
+    back = load_predictor(tmp_path / "mine.kshot", encoder=encoder)
+    np.testing.assert_allclose(back.predict(asked).probabilities, found.probabilities, atol=1e-7)
+    assert back.head.chosen == predictor.head.chosen
+    looked_at = load_predictor(tmp_path / "mine.kshot", without_encoder=True)
+    assert looked_at.head.chosen == predictor.head.chosen
+    with pytest.raises(ValueError, match="fit it again to all of them"):
+        back.add(["paris"], ["city"])
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [({}, "tunes an encoder"), ({"encoder": tunable(), "use_names": True}, "not from names")],
+)
+def test_what_a_last_block_needs_is_said(options, message):
+    X, y = points() if not options else (TEXTS, LABELS)
+    with pytest.raises(ValueError, match=message):
+        Predictor.fit(X, y, head="last_block", **options)
+
+
+def test_an_encoder_without_blocks_has_none_to_tune(encoder):
+    with pytest.raises(ValueError, match="repeats no block"):
+        Predictor.fit(TEXTS, LABELS, encoder=encoder, head="last_block")
+
+
 def test_a_file_does_not_decide_what_code_runs(encoder, tmp_path: Path):
     save_predictor(Predictor.fit(TEXTS, LABELS, encoder=encoder), tmp_path / "mine.kshot")
     with pytest.raises(ValueError, match=r"python:mine:words.*give the encoder yourself"):

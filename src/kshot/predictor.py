@@ -1,6 +1,6 @@
 """A predictor from a handful of examples of one's own: an encoder, a head, and what they know."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -8,15 +8,21 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
+from torch import Tensor
 
 from kshot.encoders import Encoder, encode_cached
 from kshot.heads import Familiarity, FittedHead, Rejection, fit_head, rejection_threshold
+from kshot.heads.choice import LAST_BLOCK, check_head
+from kshot.heads.last_block import LastBlockTuning, fit_last_block
 from kshot.learner import MetaLearner
 from kshot.learners.metric.prototypical import ProtoNet
 
 __all__ = ["Predictions", "Predictor", "Support"]
 
 Label = str | int | float | bool
+
+_TUNED_AT_ONCE = 256
+"""Inputs whose activations are held at a time."""
 
 
 class Support(NamedTuple):
@@ -161,7 +167,9 @@ class Predictor:
             y: their n labels, of 2 classes or more.
             encoder: from `load_encoder`; None when X are embeddings.
             head: a key of `kshot.HEADS`, "adapter", "auto" to choose among them by
-                cross-validation within X, or a classification learner over embeddings.
+                cross-validation within X, or a classification learner over embeddings; or
+                "last_block", which also tunes the end of the encoder: slow, and worth a try with
+                inputs unlike those that the encoder was trained on (docs/heads.md).
             adapter: one more head, from `kshot.train_adapter` on embeddings of other classes.
             false_accept: the share of unknown inputs that may pass for known ones.
             use_names: let the name of each class, embedded as text, be one more example of it; for
@@ -175,6 +183,7 @@ class Predictor:
                 examples that cannot be read, for names and an encoder that has no words for them,
                 for classes without examples and names.
         """
+        check_head(head, with_adapter=adapter is not None, with_names=use_names)
         support = Support.of(_embedded(encoder, X), y, sources)
         if use_names:
             support = support.with_names(encoder, classes)
@@ -183,7 +192,7 @@ class Predictor:
                 "A class without an example is known by its name alone: give use_names=True, and "
                 "an encoder that understands text."
             )
-        return cls.of(encoder, support, head, false_accept, adapter)
+        return cls.of(encoder, support, head, false_accept, adapter, X)
 
     @classmethod
     def of(
@@ -193,8 +202,18 @@ class Predictor:
         asked: str | MetaLearner,
         false_accept: float,
         adapter: ProtoNet | None = None,
+        inputs: Any = (),
     ) -> "Predictor":
-        """The predictor that learns from a support set of embeddings."""
+        """The predictor that learns from a support set of embeddings.
+
+        Args:
+            encoder: that made them.
+            support: the examples.
+            asked: the head, as in `fit`.
+            false_accept: as in `fit`.
+            adapter: as in `fit`.
+            inputs: for the head "last_block": the examples as the encoder reads them.
+        """
         classes, places = support.classes_and_columns()
         if len(classes) < 2:
             raise ValueError(
@@ -202,7 +221,10 @@ class Predictor:
                 f"{', '.join(map(repr, classes))}."
             )
         rows, columns, kept = map(torch.from_numpy, (support.embeddings, places, support.is_name))
-        head = fit_head(rows, columns, asked, adapter=adapter, kept=kept)
+        if asked == LAST_BLOCK:
+            head = fit_last_block(_reader(encoder), inputs, rows, columns)
+        else:
+            head = fit_head(rows, columns, asked, adapter=adapter, kept=kept)
         rejection = rejection_threshold(rows, columns, false_accept=false_accept, kept=kept)
         return cls(encoder, support, classes, head, rejection, asked, false_accept, adapter)
 
@@ -216,7 +238,16 @@ class Predictor:
         return self.learn(Support.of(_embedded(self.encoder, X), y, sources))
 
     def learn(self, more: Support) -> "Predictor":
-        """As `add`, of examples that are embedded already."""
+        """As `add`, of examples that are embedded already.
+
+        Raises:
+            ValueError: for the head "last_block", which would need the earlier examples again.
+        """
+        if self.asked == LAST_BLOCK:
+            raise ValueError(
+                "A predictor whose encoder's last block was tuned cannot be given more examples: "
+                "fit it again to all of them."
+            )
         support = self.support.joined(more)
         if self.support.is_name.any():
             support = support.with_names(self.encoder)
@@ -227,24 +258,42 @@ class Predictor:
 
         Embeddings may be a memory map: a batch of rows is read at a time.
         """
-        parts = [self._predict_batch(rows) for rows in _batches(self.encoder, X, batch_size)]
-        if not parts:
-            nothing = np.zeros(0)
-            return Predictions([], np.zeros((0, len(self.classes))), nothing, nothing.astype(bool))
-        probabilities, familiar = (np.concatenate(part) for part in zip(*parts, strict=True))
+        starts = range(0, max(1, len(X)), batch_size)
+        batches = (X[start : start + batch_size] for start in starts)
+        parts = [self.predict_embedded(_embedded(self.encoder, batch), batch) for batch in batches]
+        labels = [label for part in parts for label in part.labels]
+        columns = zip(*(part[1:] for part in parts), strict=True)
+        return Predictions(labels, *map(np.concatenate, columns))
+
+    def predict_embedded(self, rows: Float[np.ndarray, "n dim"], inputs: Any = ()) -> Predictions:
+        """As `predict`, of inputs that are embedded already.
+
+        Args:
+            rows: their embeddings.
+            inputs: themselves, which the head "last_block" reads.
+        """
+        embeddings = torch.from_numpy(np.array(rows, dtype=np.float32))
+        if embeddings.shape[1:] != self.support.embeddings.shape[1:]:
+            raise ValueError(
+                f"Embeddings must have {self.support.embeddings.shape[1]} numbers, not "
+                f"{embeddings.shape[1]}."
+            )
+        probabilities = self._logits(embeddings, inputs).softmax(-1).numpy()
+        familiar = self._familiarity(embeddings).double().numpy()
         labels = [self.classes[column] for column in probabilities.argmax(1).tolist()]
         known = familiar >= (-np.inf if self.rejection is None else self.rejection.threshold)
         return Predictions(labels, probabilities, familiar, known)
 
-    def _predict_batch(self, rows: Float[np.ndarray, "n dim"]) -> tuple[np.ndarray, np.ndarray]:
-        inputs = torch.from_numpy(np.array(rows, dtype=np.float32))
-        if inputs.shape[1:] != self.support.embeddings.shape[1:]:
-            raise ValueError(
-                f"Embeddings must have {self.support.embeddings.shape[1]} numbers, not "
-                f"{inputs.shape[1]}."
-            )
-        probabilities = self.head.logits(inputs).softmax(-1)
-        return probabilities.numpy(), self._familiarity(inputs).double().numpy()
+    def _logits(self, embeddings: Float[Tensor, "n dim"], inputs: Any) -> Float[Tensor, "n way"]:
+        """Of embedded inputs; a tuned block reads them itself, some at a time."""
+        learner = self.head.learner
+        if not len(embeddings):
+            return torch.zeros(0, len(self.classes))
+        if not isinstance(learner, LastBlockTuning):
+            return self.head.logits(embeddings)
+        starts = range(0, len(inputs), _TUNED_AT_ONCE)
+        batches = (inputs[start : start + _TUNED_AT_ONCE] for start in starts)
+        return torch.cat([self.head.logits(learner.end.activations(batch)) for batch in batches])
 
     @cached_property
     def _familiarity(self) -> Familiarity:
@@ -271,11 +320,14 @@ def _embedded(encoder: Encoder | None, X: Any) -> Float[np.ndarray, "n dim"]:
     return rows
 
 
-def _batches(
-    encoder: Encoder | None, X: Any, batch_size: int
-) -> Iterator[Float[np.ndarray, "n dim"]]:
-    for start in range(0, len(X), batch_size):
-        yield _embedded(encoder, X[start : start + batch_size])
+def _reader(encoder: Encoder | None) -> Encoder:
+    """The encoder, of which there must be one."""
+    if encoder is None:
+        raise ValueError(
+            "The head 'last_block' tunes an encoder: give one, and pictures or sentences instead "
+            "of embeddings."
+        )
+    return encoder
 
 
 def _plain(label: Any) -> Label:

@@ -1,6 +1,7 @@
 """A predictor as one file: safetensors with JSON in its header, and no code."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -9,14 +10,17 @@ import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
+from torch import Tensor
 
 from kshot.data.atomic import write_atomically
 from kshot.encoders import Encoder, load_encoder
+from kshot.encoders.last_block import LastBlock
 from kshot.evaluation.intervals import Share
 from kshot.heads import HEADS, Candidate, FittedHead, Rejection
 from kshot.heads.adapter import restore_adapter
-from kshot.heads.choice import ADAPTER
+from kshot.heads.choice import ADAPTER, DEFAULT, LAST_BLOCK
 from kshot.heads.held_out import adapted
+from kshot.heads.last_block import LastBlockTuning, TunedBlock
 from kshot.predictor import Predictor, Support
 
 __all__ = ["load_predictor", "save_predictor", "stored_encoder"]
@@ -24,15 +28,16 @@ __all__ = ["load_predictor", "save_predictor", "stored_encoder"]
 _FORMAT = 1
 """Raised when older versions of kshot could not read what is written."""
 
-_ADAPTER = "adapter."
-"""What the names of an adapter's tensors begin with."""
+_ADAPTER, _TUNED = "adapter.", "tuned."
+"""What the names of the tensors of an adapter, and of a tuned last block, begin with."""
 
 
 def save_predictor(predictor: Predictor, path: Path) -> None:
     """Write a predictor to a file, whole or not at all.
 
     It holds the embeddings of the examples, their labels and sources, what was chosen, and the
-    adapter's weights; of the encoder it holds the name and the fingerprint, not the weights.
+    weights of an adapter or a tuned last block; of the encoder it holds the name and the
+    fingerprint, not the weights.
 
     Raises:
         ValueError: for a head of one's own, which has no name to find it again by.
@@ -59,8 +64,10 @@ def save_predictor(predictor: Predictor, path: Path) -> None:
     }
     tensors = {"embeddings": np.ascontiguousarray(support.embeddings), "is_name": support.is_name}
     if predictor.adapter is not None:
-        weights = predictor.adapter.state_dict()
-        tensors |= {_ADAPTER + name: value.cpu().numpy() for name, value in weights.items()}
+        tensors |= _named(_ADAPTER, predictor.adapter.state_dict())
+    if isinstance(predictor.head.learner, LastBlockTuning):
+        described["block"] = predictor.head.learner.end.name
+        tensors |= _named(_TUNED, predictor.head.state.as_tensors())
     content = save(tensors, {"kshot": json.dumps(described, ensure_ascii=False)})
     write_atomically(path, content)
 
@@ -90,17 +97,17 @@ def load_predictor(
     candidates = tuple(_candidate(values) for values in described["candidates"])
     chosen = next(each for each in candidates if each.name == described["chosen"])
     classes, columns = support.classes_and_columns()
-    weights = {
-        name.removeprefix(_ADAPTER): torch.from_numpy(value)
-        for name, value in tensors.items()
-        if name.startswith(_ADAPTER)
-    }
+    weights = _under(_ADAPTER, tensors)
     adapter = restore_adapter(weights) if weights else None
-    if chosen.name == ADAPTER and adapter is not None:
-        learner = adapter
+    rows = tuple(map(torch.from_numpy, (support.embeddings, columns)))
+    if chosen.name == LAST_BLOCK and encoder is not None:
+        learner = LastBlockTuning(LastBlock(encoder, described["block"])).eval()
+        state = TunedBlock.of_tensors(_under(_TUNED, tensors))
     else:
-        learner = HEADS[chosen.name]().eval()
-    state = adapted(learner, *map(torch.from_numpy, (support.embeddings, columns)))
+        # Without the encoder, a tuned block is looked at through the head that it started from.
+        name = DEFAULT if chosen.name == LAST_BLOCK else chosen.name
+        learner = adapter if name == ADAPTER and adapter is not None else HEADS[name]().eval()
+        state = adapted(learner, *rows)
     head = FittedHead(learner, state, chosen, candidates, described["reason"])
     rejection = described["rejection"]
     return Predictor(
@@ -140,6 +147,20 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
             f"one reads {_FORMAT}): pip install --upgrade kshot."
         )
     return described, tensors
+
+
+def _named(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, np.ndarray]:
+    """Tensors as a file holds them, under names of their own."""
+    return {prefix + name: value.cpu().contiguous().numpy() for name, value in tensors.items()}
+
+
+def _under(prefix: str, tensors: Mapping[str, np.ndarray]) -> dict[str, Tensor]:
+    """The tensors of a file whose names begin so, without that beginning."""
+    return {
+        name.removeprefix(prefix): torch.from_numpy(value)
+        for name, value in tensors.items()
+        if name.startswith(prefix)
+    }
 
 
 def _checked_encoder(

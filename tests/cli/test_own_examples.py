@@ -40,6 +40,13 @@ class Words(torch.nn.Module):
     def forward(self, ids, attention_mask):
         return self.rows[ids]
 
+class Convolutions(torch.nn.Sequential):
+    """Two layers, of which the second one may be tuned."""
+    def __init__(self):
+        torch.manual_seed(0)
+        layers = torch.nn.Conv2d(3, 8, 3), torch.nn.ReLU(), torch.nn.Conv2d(8, 8, 3)
+        super().__init__(*layers, torch.nn.AdaptiveAvgPool2d(1))
+
 def tokenize(texts):
     rows = [[sum(map(ord, w)) * 31 % 997 for w in text.lower().split()][:20] for text in texts]
     longest = max(map(len, rows))
@@ -52,6 +59,9 @@ def tokenize(texts):
 
 def pictures(device="cpu"):
     return PictureEncoder(Colors(), size=16, mean=(0.5,) * 3, std=(0.5,) * 3, device=device)
+
+def layers(device="cpu"):
+    return PictureEncoder(Convolutions(), size=16, mean=(0.5,) * 3, std=(0.5,) * 3, device=device)
 
 def words(device="cpu"):
     return TextEncoder(Words(), tokenize, max_length=64, device=device)
@@ -405,6 +415,19 @@ def test_other_classes_teach_an_adapter(folder, fit, tmp_path, capsys):
     assert "Others are other classes" in capsys.readouterr().err
 
 
+def test_a_last_block_is_tuned(folder, tmp_path, capsys):
+    out, reader = str(tmp_path / "tuned.kshot"), ("--encoder", "python:tiny_encoders:layers")
+    assert main(["fit", str(folder), "--out", out, "--head", "last_block", *reader]) == 0
+    said = capsys.readouterr().out
+    assert "  logistic " in said and "* last_block " in said and "Chosen: last_block" in said
+    assert main(["predict", out, str(folder / "sky"), *reader]) == 0
+    assert capsys.readouterr().out.count("sky (") == 5
+    assert main(["inspect", out]) == 0
+    assert "* last_block" in capsys.readouterr().out
+    assert main(["add", out, str(folder / "sky"), "--label", "blue", *reader]) == 1
+    assert "fit it again" in capsys.readouterr().err
+
+
 def test_copies_within_a_class_are_counted_and_learned_once(folder, fit):
     for name in ("a.png", "b.png"):
         shutil.copy(folder / "sun" / "0.png", folder / "sun" / name)
@@ -508,6 +531,8 @@ def test_a_file_is_not_overwritten_unless_told(fitted, fit, folder, tmp_path, ca
         (["fit", "gone", "--out", "a.kshot", "--head", "rige"], "Did you mean 'ridge'"),
         (["fit", "gone", "--out", "a.kshot", "--head", "adapter"], "and there are none"),
         (["fit", "gone", "--out", "a.kshot", "--head", "ridge", "--others", "b"], "does not use"),
+        (["fit", "gone", "--out", "a.kshot", "--head", "last_block", "--names"], "not from names"),
+        (["fit", "mine", "--out", "a.kshot", "--head", "last_block", *PICTURES], "no block"),
         (["fit", "gone", "--out", "a.kshot", *PICTURES], "no folder and no zip archive at gone"),
         (["fit", "mine/sun/0.png", "--out", "a.kshot"], "is no source of examples"),
         (["predict", "mine.kshot", *PICTURES], "What is to be named?"),

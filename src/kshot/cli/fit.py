@@ -51,7 +51,9 @@ class Fit:
             pictures, hf:sentence-transformers/all-MiniLM-L6-v2 for sentences; weights are
             downloaded once.
         head: What learns from the embeddings: centroid, cosine, ridge, logistic, adapter, or
-            "auto", which tries all and chooses by examples held out.
+            "auto", which tries all and chooses by examples held out; or last_block, which also
+            tunes the end of the encoder: minutes instead of seconds, for examples unlike those that
+            the encoder was trained on.
         others: Other labelled classes, as SOURCE holds them: an adapter first learns from these how
             classes differ, and is one more head. Worth it with many classes and few examples.
         text: Column of the sentences in a table, by default "text".
@@ -79,7 +81,7 @@ def main(arguments: list[str]) -> int:
     """Parse the arguments, learn, write the file, print; the exit status."""
     flags = tyro.cli(Fit, args=arguments, prog="kshot fit")
     check_new_file(flags.out, force=flags.force)
-    check_head(flags.head, with_adapter=flags.others is not None)
+    check_head(flags.head, with_adapter=flags.others is not None, with_names=flags.names)
     examples = read_source(flags.source, flags.text, flags.label)
     encoder = flags.place.load(flags.encoder or DEFAULT_ENCODERS[examples.kind])
     examples, rows = embed_examples(encoder, examples)
@@ -95,7 +97,9 @@ def main(arguments: list[str]) -> int:
     support = Support.of(rows, examples.labels, examples.sources)
     if flags.names:
         support = support.with_names(encoder)
-    predictor = Predictor.of(encoder, support, flags.head, flags.false_accept, adapter)
+    predictor = Predictor.of(
+        encoder, support, flags.head, flags.false_accept, adapter, examples.inputs
+    )
     save_predictor(predictor, flags.out)
     if flags.json:
         described = {

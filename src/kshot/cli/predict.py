@@ -3,7 +3,7 @@
 import json
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -135,7 +135,7 @@ def _answers(
     encode = encode_cached if cached else type(encoder).encode
     rows = encode(encoder, inputs, failures=failures)
     good = [place for place in range(len(inputs)) if place not in failures]
-    found = replace(predictor, encoder=None).predict(rows[good])
+    found = predictor.predict_embedded(rows[good], [inputs[place] for place in good])
     row_of = {place: row for row, place in enumerate(good)}
     for place, item in enumerate(inputs):
         if place in failures:

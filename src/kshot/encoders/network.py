@@ -35,6 +35,11 @@ class FrozenNetwork:
             net = copy.deepcopy(net).eval().requires_grad_(False).to(self.device)
         self._net = net
 
+    @property
+    def module(self) -> nn.Module | None:
+        """The network when it is a module, not to be changed; None for another callable."""
+        return self._net if isinstance(self._net, nn.Module) else None
+
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """The network's output, without gradients."""
         with torch.inference_mode():

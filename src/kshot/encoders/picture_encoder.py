@@ -99,13 +99,13 @@ class PictureEncoder(Encoder):
         }
         self.spec = spec
         self.text = text
-        self._network = FrozenNetwork(net, device, fingerprint)
-        if self._network.device.type == "cpu":
+        self.network = FrozenNetwork(net, device, fingerprint)
+        if self.network.device.type == "cpu":
             # The feature maps of so few stay in its cache: EfficientNet-lite0 takes 60 ms a picture
             # on one core in batches of 4, 75 ms in batches of 8, 220 ms in batches of 64.
             self.batch_size = 4
         self._mean, self._std = (
-            torch.tensor(values, device=self._network.device)[:, None, None]
+            torch.tensor(values, device=self.network.device)[:, None, None]
             for values in (self.mean, self.std)
         )
         self.dim = self._embed(np.zeros((1, channels, size, size), dtype=np.uint8)).shape[1]
@@ -118,7 +118,7 @@ class PictureEncoder(Encoder):
     @cached_property
     def fingerprint(self) -> str:
         """A sha256, in hex, of the network and the preprocessing."""
-        parts = [self.size, self.mean, self.std, self.preparation, self._network.digest()]
+        parts = [self.size, self.mean, self.std, self.preparation, self.network.digest()]
         text = json.dumps([type(self).__name__, *parts], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()
 
@@ -159,8 +159,15 @@ class PictureEncoder(Encoder):
             yield good, self._embed(np.stack(pictures)) if pictures else None, failures
 
     def _embed(self, pictures: UInt8[np.ndarray, "n channels size size"]) -> Tensor:
-        raw = torch.from_numpy(pictures).to(self._network.device)  # a quarter of the bytes
-        embeddings = self._network((raw.float() / 255 - self._mean) / self._std)
+        raw = torch.from_numpy(pictures).to(self.network.device)  # a quarter of the bytes
+        return self.pooled(self.network((raw.float() / 255 - self._mean) / self._std))
+
+    def pooled(self, embeddings: Any) -> Tensor:
+        """What the network gave, an embedding a picture: (n, dim).
+
+        Raises:
+            ValueError: when it gave something else.
+        """
         is_flat = isinstance(embeddings, Tensor) and embeddings.ndim >= 2
         if not is_flat or math.prod(embeddings.shape[2:]) != 1:
             found = getattr(embeddings, "shape", type(embeddings).__name__)

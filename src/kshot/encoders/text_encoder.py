@@ -84,7 +84,7 @@ class TextEncoder(Encoder):
         self.normalize = normalize
         self.spec = spec
         self._tokenize = tokenize
-        self._network = FrozenNetwork(net, device, fingerprint)
+        self.network = FrozenNetwork(net, device, fingerprint)
         self.dim = self._embed(self._tokens(["a"]), torch.tensor([0])).shape[1]
 
     @cached_property
@@ -92,7 +92,7 @@ class TextEncoder(Encoder):
         """A sha256, in hex, of the network, the pooling, and the tokens of some sample texts."""
         tokens = self._tokens(_SAMPLES)
         samples = {name: part.tolist() for name, part in tokens.items() if isinstance(part, Tensor)}
-        parts = [self.max_length, self.pooling, self.normalize, samples, self._network.digest()]
+        parts = [self.max_length, self.pooling, self.normalize, samples, self.network.digest()]
         text = json.dumps([type(self).__name__, *parts], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()
 
@@ -143,15 +143,21 @@ class TextEncoder(Encoder):
         whole = tokens["attention_mask"]
         used = whole[rows].any(0)
         batch = {
-            name: part[rows][:, used].to(self._network.device)
+            name: part[rows][:, used].to(self.network.device)
             if isinstance(part, Tensor) and part.shape == whole.shape
             else part
             for name, part in tokens.items()
         }
-        output = self._network(**batch)
-        embeddings = _pool(
-            getattr(output, "last_hidden_state", output), batch["attention_mask"], self.pooling
-        )
+        return self.pooled(self.network(**batch), **batch)
+
+    def pooled(self, output: Any, *, attention_mask: Tensor, **others: Any) -> Tensor:
+        """An embedding a text, (n, dim), of what the network gave for some tokens.
+
+        Raises:
+            ValueError: when it gave something else than `pooling` expects.
+        """
+        hidden = getattr(output, "last_hidden_state", output)
+        embeddings = _pool(hidden, attention_mask, self.pooling)
         return nn.functional.normalize(embeddings, dim=1) if self.normalize else embeddings
 
 

@@ -2,12 +2,14 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from kshot.episodes import Inputs, map_tensors
 from kshot.evaluation.intervals import Share, mean_interval
 from kshot.heads.held_out import HeldOut, accuracy_estimate, adapted, hold_out
 from kshot.learner import MetaLearner
@@ -16,7 +18,16 @@ from kshot.learners.baselines.nearest_centroid import NearestCentroid
 from kshot.learners.metric.prototypical import ProtoNet
 from kshot.options import nearest
 
-__all__ = ["HEADS", "Candidate", "FittedHead", "check_head", "fit_head", "in_span"]
+__all__ = [
+    "HEADS",
+    "LAST_BLOCK",
+    "Candidate",
+    "FittedHead",
+    "check_head",
+    "fit_head",
+    "in_span",
+    "judged",
+]
 
 HEADS: dict[str, Callable[[], MetaLearner]] = {
     "centroid": lambda: NearestCentroid(nn.Identity(), center=True, normalize=True),
@@ -28,6 +39,9 @@ HEADS: dict[str, Callable[[], MetaLearner]] = {
 
 ADAPTER = "adapter"
 """The head that is there where other classes were learned from."""
+
+LAST_BLOCK = "last_block"
+"""The head that also tunes the end of its encoder (`kshot.heads.last_block`)."""
 
 DEFAULT = "logistic"
 """What "auto" takes where the examples cannot choose, without an adapter (docs/heads.md)."""
@@ -41,7 +55,7 @@ class Candidate:
     """A head that was tried, and what cross-validation says of it.
 
     Attributes:
-        name: its key in `HEADS`, "adapter", or its class.
+        name: its key in `HEADS`, "adapter", "last_block", or its class.
         accuracy: estimated on new examples; None when no class has two examples.
         log_loss: mean, of held-out examples, with calibrated probabilities; None likewise.
         temperature: what its logits are divided by for calibrated probabilities.
@@ -71,10 +85,15 @@ class FittedHead:
     candidates: tuple[Candidate, ...]
     reason: str
 
-    def logits(self, embeddings: Float[Tensor, "n dim"]) -> Float[Tensor, "n way"]:
-        """Calibrated: their softmax is the probability of each class."""
+    def logits(self, inputs: Inputs) -> Float[Tensor, "n way"]:
+        """Calibrated: their softmax is the probability of each class.
+
+        Args:
+            inputs: what the head learned from: embeddings (n, dim), or activations.
+        """
+        task = map_tensors(lambda rows: rows.unsqueeze(0), inputs)
         with torch.no_grad():
-            logits = self.learner.predict(self.state, embeddings.unsqueeze(0))[0]
+            logits = self.learner.predict(self.state, task)[0]
         return logits.double() / self.chosen.temperature
 
 
@@ -112,7 +131,7 @@ def fit_head(
     tried: dict[str, tuple[Candidate, HeldOut]] = {}
     for name, learner in learners.items():
         inputs = spanned if name in HEADS else embeddings
-        tried[name] = _try(name, learner.eval(), inputs, columns, kept, seed)
+        tried[name] = judged(name, learner.eval(), inputs, columns, kept, seed=seed)
     if head == "auto":
         name, reason = _choose({name: held_out for name, (_, held_out) in tried.items()})
     else:
@@ -123,13 +142,19 @@ def fit_head(
     return FittedHead(learner, state, tried[name][0], candidates, reason)
 
 
-def check_head(head: str | MetaLearner, *, with_adapter: bool) -> None:
-    """Raise what `fit_head` would, before anything is read or trained.
+def check_head(head: str | MetaLearner, *, with_adapter: bool, with_names: bool = False) -> None:
+    """Raise what fitting a head would, before anything is read or trained.
 
     Args:
-        head: as for `fit_head`.
+        head: as for `fit_head`, or "last_block".
         with_adapter: whether there will be one.
+        with_names: whether names of classes will be among the examples.
     """
+    if with_names and head == LAST_BLOCK:
+        raise ValueError(
+            f"The head {LAST_BLOCK!r} learns from examples and not from names: leave them "
+            "(--names, use_names) out, or take another head."
+        )
     if with_adapter and head not in (ADAPTER, "auto"):
         raise ValueError(
             f"The head {head!r} does not use the adapter: leave it (--others) out, or ask for "
@@ -140,7 +165,7 @@ def check_head(head: str | MetaLearner, *, with_adapter: bool) -> None:
             "The head 'adapter' learns from other labelled classes first, and there are none: "
             "give adapter=train_adapter(...), or --others to kshot fit."
         )
-    known = ("auto", *HEADS, ADAPTER)
+    known = ("auto", *HEADS, ADAPTER, LAST_BLOCK)
     if isinstance(head, str) and head not in known:
         raise ValueError(
             f"Unknown head {head!r}; there are {', '.join(known)}.{nearest(head, known)}"
@@ -150,6 +175,11 @@ def check_head(head: str | MetaLearner, *, with_adapter: bool) -> None:
 def _learners(head: str | MetaLearner, adapter: MetaLearner | None) -> dict[str, MetaLearner]:
     """What to try, by name."""
     check_head(head, with_adapter=adapter is not None)
+    if head == LAST_BLOCK:
+        raise ValueError(
+            f"The head {LAST_BLOCK!r} tunes an encoder and cannot learn from embeddings alone: "
+            "Predictor.fit(X, y, encoder=..., head='last_block') gives it both."
+        )
     if not isinstance(head, str):
         return {type(head).__name__: head}
     learners = {name: make() for name, make in HEADS.items() if head in (name, "auto")}
@@ -165,18 +195,24 @@ def in_span(embeddings: Float[Tensor, "n dim"]) -> Float[Tensor, "n small"]:
     return embeddings if basis is None else embeddings @ basis
 
 
-def _try(
+def judged(
     name: str,
     learner: MetaLearner,
-    embeddings: Float[Tensor, "n dim"],
+    inputs: Inputs,
     columns: Int[Tensor, " n"],
     kept: Bool[Tensor, " n"] | None,
+    *,
     seed: int,
+    most_repeats: int = 4,
 ) -> tuple[Candidate, HeldOut]:
-    fine = hold_out(learner, embeddings, columns, kept=kept, seed=seed)
+    """What cross-validation says of a head, and its predictions."""
+    deal = partial(
+        hold_out, learner, inputs, columns, kept=kept, most_repeats=most_repeats, seed=seed
+    )
+    fine = deal()
     if not bool(fine.judged.any()):
         return Candidate(name, None, None, 1.0), fine
-    coarse = hold_out(learner, embeddings, columns, kept=kept, most_folds=2, seed=seed)
+    coarse = deal(most_folds=2)
     accuracy = accuracy_estimate(fine, coarse)
     return Candidate(name, accuracy, float(fine.log_losses.mean()), fine.temperature), fine
 

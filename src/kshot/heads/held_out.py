@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from kshot.episodes import Examples, one_hot
+from kshot.episodes import Examples, Inputs, leaves, map_tensors, one_hot
 from kshot.evaluation.intervals import Share, share_interval
 from kshot.heads.temperature import fit_temperature
 from kshot.learner import MetaLearner
@@ -66,22 +66,22 @@ class HeldOut:
         return logits.flatten(0, 1).double(), columns.flatten()
 
 
-def adapted(
-    learner: MetaLearner, inputs: Float[Tensor, " n *shape"], columns: Int[Tensor, " n"]
-) -> Any:
+def adapted(learner: MetaLearner, inputs: Inputs, columns: Int[Tensor, " n"]) -> Any:
     """What a learner learns from one support set of classes 0 .. way - 1: a batch of one task."""
-    targets = one_hot(columns, int(columns.max()) + 1, inputs.dtype)
+    targets = one_hot(columns, int(columns.max()) + 1, leaves(inputs)[0].dtype)
+    task = map_tensors(lambda rows: rows.unsqueeze(0), (inputs, targets))
     with torch.no_grad():
-        return learner.adapt(Examples(inputs.unsqueeze(0), targets.unsqueeze(0)))
+        return learner.adapt(Examples(*task))
 
 
 def hold_out(
     learner: MetaLearner,
-    inputs: Float[Tensor, " n *shape"],
+    inputs: Inputs,
     columns: Int[Tensor, " n"],
     *,
     kept: Bool[Tensor, " n"] | None = None,
     most_folds: int = 10,
+    most_repeats: int = 4,
     seed: int = 0,
 ) -> HeldOut:
     """Cross-validate a learner within a support set.
@@ -93,33 +93,40 @@ def hold_out(
 
     Args:
         learner: in evaluation mode.
-        inputs: the support set.
+        inputs: the support set, (n, *shape).
         columns: (n,) the class of each, 0 .. way - 1.
         kept: (n,) examples that are in every fold's support and are not judged.
         most_folds: of one dealing, at least 2.
+        most_repeats: how often examples are dealt out at most.
         seed: of the dealing.
     """
     way = int(columns.max()) + 1
     always = np.zeros(len(columns), bool) if kept is None else kept.cpu().numpy()
-    repeats = int(np.clip(_ENOUGH_PREDICTIONS / len(columns), 1, 4))
+    repeats = int(np.clip(_ENOUGH_PREDICTIONS / len(columns), 1, most_repeats))
     folds = _deal(columns.cpu().numpy(), always, repeats, most_folds, np.random.default_rng(seed))
-    targets = one_hot(columns, way, inputs.dtype)
+    tensors = leaves(inputs)
+    targets = one_hot(columns, way, tensors[0].dtype)
     held = torch.from_numpy(
         np.stack([folds == fold for fold in range(max(folds.max(), 0) + 1)], axis=1)
     )
-    held = held.to(inputs.device)  # (repeats, folds, n)
-    logits = inputs.new_zeros(repeats, len(inputs), way)
-    size = max(1, _MOST_NUMBERS // max(inputs.numel(), 1))
+    held = held.to(columns.device)  # (repeats, folds, n)
+    logits = targets.new_zeros(repeats, len(columns), way)
+    size = max(1, _MOST_NUMBERS // max(1, sum(tensor.numel() for tensor in tensors)))
     for repeat in range(repeats):
         for part in held[repeat].split(size):
             if not bool(part.any()):
                 continue
             (learned, seen), (judged, asked) = _places(~part), _places(part)
             with torch.no_grad():
-                state = learner.adapt(Examples(inputs[learned], targets[learned], seen))
-                predictions = learner.predict(state, inputs[judged], asked)
+                state = learner.adapt(Examples(_at(learned, inputs), targets[learned], seen))
+                predictions = learner.predict(state, _at(judged, inputs), asked)
             logits[repeat, judged[asked]] = predictions[asked].to(logits.dtype)
     return HeldOut(logits, columns, held.any(1)[0], held.shape[1])
+
+
+def _at(places: Int[Tensor, "folds m"], inputs: Inputs) -> Inputs:
+    """The inputs (folds, m, *shape) at some places of a support set."""
+    return map_tensors(lambda tensor: tensor[places], inputs)
 
 
 def _places(
