@@ -10,6 +10,7 @@ NAMES = (
     "estimates",
     "rejection",
     "adapter",
+    "last_block",
     "caltech101",
     "copy_task",
     "learned_optimizer",

@@ -19,7 +19,18 @@ from kshot.data.files import find_data
 from kshot.evaluation.intervals import MeanInterval
 from kshot.evaluation.results import git_revision, machine, merge_results, versions
 
-__all__ = ["RESULTS", "SETS", "Embedded", "load", "result", "store", "tf_idf"]
+__all__ = [
+    "RESULTS",
+    "SETS",
+    "Embedded",
+    "caltech",
+    "intents",
+    "load",
+    "published_folds",
+    "result",
+    "store",
+    "tf_idf",
+]
 
 RESULTS = Path("results/own_data")
 
@@ -52,26 +63,26 @@ SETS = ("clinc150", "banking77", "caltech101")
 def load(name: str) -> Embedded:
     """A data set by name; the first time it is embedded, which takes minutes."""
     if name == "caltech101":
-        inputs, labels = _caltech()
-        encoder = efficientnet_lite0()
-        split = json.loads(find_data(Path("caltech101/split.json")).read_text(encoding="utf-8"))
-        folds = [split]
+        (inputs, labels), encoder = caltech(), efficientnet_lite0()
     else:
-        inputs, labels = intents(name)
-        encoder = minilm()
-        file = find_data(Path(f"intents/{name}/folds.json"))
-        folds = json.loads(file.read_text(encoding="utf-8"))
-    spec = str(encoder.spec).rpartition(":")[2]
-    return Embedded(name, spec, _dataset(encode_cached(encoder, inputs), labels), folds)
+        (inputs, labels), encoder = intents(name), minilm()
+    spec, rows = str(encoder.spec).rpartition(":")[2], encode_cached(encoder, inputs)
+    return Embedded(name, spec, _dataset(rows, labels), published_folds(name))
 
 
 def tf_idf(name: str) -> Embedded:
     """Intents as weighted counts of words, scaled to length 1: the baseline without an encoder."""
     texts, labels = intents(name)
-    file = find_data(Path(f"intents/{name}/folds.json"))
     vectors = TfidfVectorizer(max_features=3000, sublinear_tf=True).fit_transform(texts)
     rows = np.asarray(vectors.todense(), dtype=np.float32)
-    return Embedded(name, "tf_idf", _dataset(rows, labels), json.loads(file.read_text("utf-8")))
+    return Embedded(name, "tf_idf", _dataset(rows, labels), published_folds(name))
+
+
+def published_folds(name: str) -> list[dict[str, list[str]]]:
+    """The classes of train, val and test, for each published split of a data set."""
+    file = "caltech101/split.json" if name == "caltech101" else f"intents/{name}/folds.json"
+    folds = json.loads(find_data(Path(file)).read_text(encoding="utf-8"))
+    return folds if isinstance(folds, list) else [folds]
 
 
 def intents(name: str) -> tuple[list[str], list[str]]:
@@ -81,7 +92,8 @@ def intents(name: str) -> tuple[list[str], list[str]]:
     return [row["text"] for row in rows], [row["label"] for row in rows]
 
 
-def _caltech() -> tuple[list[bytes], list[str]]:
+def caltech() -> tuple[list[bytes], list[str]]:
+    """Files of pictures and what they show."""
     with zipfile.ZipFile(find_data(Path("caltech101/caltech101_84px.zip"))) as archive:
         names = sorted(name for name in archive.namelist() if name.endswith(".jpg"))
         return [archive.read(name) for name in names], [name.split("/")[1] for name in names]

@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import Any, NamedTuple
-from unittest.mock import patch
 
 import torch
 from jaxtyping import Float
@@ -159,7 +158,8 @@ class LastBlock:
         weights = dict(self._net.named_parameters())
         self._net.requires_grad_(True)
         try:
-            found = self.embed({name: tensor[:rows] for name, tensor in activations.items()})
+            with torch.enable_grad():
+                found = self.embed({name: tensor[:rows] for name, tensor in activations.items()})
             used = torch.autograd.grad(found.sum(), list(weights.values()), allow_unused=True)
         except Exception as error:  # whatever the network raises at its placeholders
             raise ValueError(f"{self._cannot_be_cut}: {error}") from error
@@ -276,10 +276,21 @@ def _passed_over(
     with ExitStack() as patches:
         for name in (*before, block):
             module = net.get_submodule(name)
-            patches.enter_context(
-                patch.object(module, "forward", partial(instead, name, module.forward))
-            )
+            patches.enter_context(_replaced(module, partial(instead, name, module.forward)))
         yield
+
+
+@contextmanager
+def _replaced(module: nn.Module, forward: Callable) -> Iterator[None]:
+    """A module that computes something else for a while."""
+    own = vars(module).get("forward")
+    module.forward = forward
+    try:
+        yield
+    finally:
+        del module.forward
+        if own is not None:
+            module.forward = own
 
 
 def _is_of(n: int, tensor: Tensor) -> bool:
