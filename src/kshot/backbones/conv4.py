@@ -44,15 +44,8 @@ class Conv4(nn.Module):
             Conv2d(a, b, 3, stride=2 if strided else 1, padding=1) for a, b in pairwise(sizes)
         )
         self.norms = nn.ModuleList(BatchNorm(hidden) for _ in range(4))
-        for _ in range(4):
-            height, width = (
-                ((height + 1) // 2, (width + 1) // 2)
-                if strided
-                else (
-                    height // 2,
-                    width // 2,
-                )
-            )
+        for _ in range(4):  # a convolution rounds a half up, pooling down
+            height, width = (height + strided) // 2, (width + strided) // 2
         if height * width == 0:
             raise ValueError(
                 f"Pictures of {input_shape[1:]} pixels are too small for Conv4, which halves them "
