@@ -219,6 +219,7 @@ PAGES = [
     "docs/compare.md",
     "docs/choose.md",
     "docs/heads.md",
+    "docs/memory.md",
     "docs/papers.md",
     "docs/demo.md",
 ]
