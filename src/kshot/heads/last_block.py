@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from kshot.data.cache import progress_bar
 from kshot.encoders import Encoder
 from kshot.encoders.last_block import Activations, LastBlock
 from kshot.episodes import Examples, Inputs, map_tensors
@@ -144,15 +145,17 @@ def fit_last_block(
     Raises:
         ValueError: when the encoder has no last block that can be cut off.
     """
-    tuning = LastBlockTuning(LastBlock(encoder)).eval()
-    activations = tuning.end.activations(inputs)
-    start = HEADS[DEFAULT]().eval()
+    start, tuning = HEADS[DEFAULT]().eval(), LastBlockTuning(LastBlock(encoder)).eval()
     usual, _ = judged(DEFAULT, start, in_span(embeddings), columns, None, seed=seed)
-    chosen, _ = judged(LAST_BLOCK, tuning, activations, columns, None, seed=seed, most_repeats=1)
+    with progress_bar("Tuning the last block, and once for each fold"):
+        activations = tuning.end.activations(inputs)
+        chosen, _ = judged(
+            LAST_BLOCK, tuning, activations, columns, None, seed=seed, most_repeats=1
+        )
+        state = adapted(tuning, activations, columns)
     reason = "as asked"
     if (usual.log_loss or 0.0) < (chosen.log_loss or 0.0):
         reason += f", though {DEFAULT}, which it starts from, is better in cross-validation"
-    state = adapted(tuning, activations, columns)
     return FittedHead(tuning, state, chosen, (usual, chosen), reason)
 
 
