@@ -28,7 +28,7 @@ TRAINED = {
     "gaussian_protonet": ["--training.outer-lr", "4e-3"],
     "matching": ["--training.outer-lr", "4e-3"],
     "matching_fce": ["--training.outer-lr", "4e-3"],
-    "siamese": ["--learner.features", "0", "--training.outer-lr", "4e-2"],
+    "siamese": [],
     # Summing over examples, it needs the shots that it is tested with.
     "relation": [
         *("--learner.objective", "cross_entropy", "--episodes.shot", "1", "5"),
@@ -36,6 +36,13 @@ TRAINED = {
     ],
     "simple_shot": ["--training.outer-lr", "2e-3"],
     "baseline_plus_plus": ["--training.outer-lr", "1e-2"],
+}
+
+# Of few features the embeddings themselves are compared, as on Omniglot; of 1,600 the logits would be
+# too large to learn from at first, and 256 are learned on top.
+SIAMESE = {
+    "conv4": ["--training.outer-lr", "2e-2"],
+    "resnet12": ["--learner.features", "0", "--training.outer-lr", "4e-2"],
 }
 
 # Full context embeddings of Conv4's 1,600 numbers have LSTMs of 72 million weights, and an iteration
@@ -72,6 +79,7 @@ def training_command(learner: str, backbone: str) -> list[str]:
         *(RECIPE, "--learner", learner),
         *("--backbone", "feature_maps" if maps else backbone, *BACKBONES[backbone]),
         *TRAINED[learner],
+        *(SIAMESE[backbone] if learner == "siamese" else []),
         *("--out", f"runs/caltech101_{backbone}_{learner}"),
     ]
 
