@@ -38,15 +38,15 @@ TRAINED = {
     "baseline_plus_plus": ["--training.outer-lr", "1e-2"],
 }
 
-# Embeddings of few numbers are compared themselves, as on Omniglot. With 1,600 the logits would be too
-# large to learn from at first: 256 features are learned on top.
+# Embeddings of few numbers are compared themselves, as on Omniglot. With 1,600 the logits would be
+# too large to learn from at first: 256 features are learned on top.
 SIAMESE = {
     "conv4": ["--training.outer-lr", "2e-2"],
     "resnet12": ["--learner.features", "0", "--training.outer-lr", "4e-2"],
 }
 
-# Full context embeddings of Conv4's 1,600 numbers have LSTMs of 72 million weights and iterations of
-# many seconds: an hour and more for what others learn in five minutes.
+# Full context embeddings of Conv4's 1,600 numbers have LSTMs of 72 million weights: an hour and more
+# for what others learn in five minutes.
 LEFT_OUT = {("matching_fce", "conv4")}
 
 # Whose encoder, and what on it; the head's rate, too, is what Omniglot's validation classes chose.
