@@ -85,6 +85,13 @@ def test_every_row_stands_beside_the_pixel_baseline(run_folder):
     assert all(0 <= row["accuracy"] <= 1 and row["ci95"] >= 0 for row in rows)
 
 
+def test_a_row_keeps_the_curve_of_its_training(run_folder):
+    rows = read_results(run_folder / "results.json")
+    history = read_history(run_folder / "metrics.jsonl")
+    curve = [[line["iteration"], round(line["validation accuracy"], 4)] for line in history]
+    assert [row.get("validation_curve") for row in rows] == [curve, None] * 2
+
+
 def test_rows_of_instances(flags, tmp_path, capsys):
     instances = ("--evaluation.instances", "1", "2", "4", "--evaluation.shots", "1")
     folder, figure = tmp_path / "lstm", tmp_path / "instances.png"

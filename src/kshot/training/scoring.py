@@ -22,6 +22,7 @@ from kshot.evaluation.results import git_revision, machine, result_row, versions
 from kshot.learner import MetaLearner
 from kshot.learners.baselines.nearest_centroid import NearestCentroid
 from kshot.learners.registry import learner_row
+from kshot.training.history import read_history
 from kshot.training.run import Run, read_description, training_sampler, validation_sampler
 
 __all__ = ["Scored", "check_run", "evaluate_run"]
@@ -92,6 +93,7 @@ def evaluate_run(
         "train_seconds": round(run.training.seconds, 1),
         "train_iterations": run.training.iteration,
         "best_iteration": run.training.best_iteration or run.training.iteration,
+        "validation_curve": _validation_curve(folder),
     }
     untrained = {"train_seconds": 0.0, "train_iterations": 0, "best_iteration": 0}
     scored = []
@@ -139,6 +141,16 @@ def evaluate_run(
             row = row_of(result, episode, **told, instance=instance)
             scored.append(Scored(row, result, learner is not run.learner))
     return scored
+
+
+def _validation_curve(folder: Path) -> list[list[float]]:
+    """The iteration and the score of each validation of a training, to be kept with its rows."""
+    return [
+        [line["iteration"], round(score, 4)]
+        for line in read_history(folder / "metrics.jsonl")
+        for name, score in line.items()
+        if name.startswith("validation ") and name != "validation ci95"
+    ]
 
 
 def _frozen(
