@@ -143,7 +143,7 @@ def evaluate_run(
     return scored
 
 
-def _validation_curve(folder: Path) -> list[list[float]]:
+def _validation_curve(folder: Path) -> list[list[int | float]]:
     """The iteration and the score of each validation of a training, to be kept with its rows."""
     return [
         [line["iteration"], round(score, 4)]
