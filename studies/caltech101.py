@@ -45,8 +45,8 @@ SIAMESE = {
     "resnet12": ["--learner.features", "0", "--training.outer-lr", "4e-2"],
 }
 
-# Full context embeddings of Conv4's 1,600 numbers have LSTMs of 72 million weights: an hour
-# and more for what others learn in five minutes.
+# Full context embeddings of Conv4's 1,600 numbers have LSTMs of 72 million weights: far more
+# than a network that others train in minutes.
 LEFT_OUT = {("matching_fce", "conv4")}
 
 # Whose encoder, and what on it; the head's rate, too, is what Omniglot's validation classes chose.

@@ -165,7 +165,8 @@ class MetricEmbedding(EmbeddingLearner[Float[Tensor, "tasks way dim"]]):
             if self.objective == "triplet":
                 miner, loss = self.criterion
                 unit = F.normalize(embeddings, dim=-1)
-                return loss(unit, labels, miner(unit, labels))
+                # Which triplets count must not hang on the last digits, where distances are equal.
+                return loss(unit, labels, miner(unit.detach().round(decimals=6), labels))
             return self.criterion(embeddings, labels, int(self.iterations))
 
 
