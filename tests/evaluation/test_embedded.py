@@ -16,6 +16,7 @@ from kshot.data.sampler import EpisodeSampler
 from kshot.evaluation import embedded
 from kshot.evaluation.embedded import EmbeddedDataset, embedded_once
 from kshot.evaluation.evaluate import evaluate
+from kshot.learners.baselines.fine_tuning import FineTuning
 from kshot.learners.metric.matching import MatchingNet
 from kshot.learners.metric.prototypical import ProtoNet
 from kshot.learners.metric.semi_supervised import SemiSupervisedProtoNet
@@ -56,7 +57,13 @@ def samplers() -> list[EpisodeSampler | FrozenEpisodes | PartlyLabelledSampler]:
 
 @pytest.mark.parametrize("sampler", samplers(), ids=lambda each: type(each).__name__)
 @pytest.mark.parametrize(
-    "make", [ProtoNet, lambda net: MatchingNet(net, full_context=True), SemiSupervisedProtoNet]
+    "make",
+    [
+        ProtoNet,
+        lambda net: MatchingNet(net, full_context=True),
+        SemiSupervisedProtoNet,
+        lambda net: FineTuning(net, 5, num_test_steps=3, inner_lr=0.3, tune="head"),
+    ],
 )
 def test_predictions_are_those_of_embedding_every_example_anew(make, sampler):
     learner = make(Counting()).eval()
@@ -79,6 +86,11 @@ def test_each_picture_is_embedded_at_most_once_in_each_turn():
     evaluate(ProtoNet(net), samplers()[0], 400)
     assert net.seen == 4 * 60
     assert next(net.parameters()).requires_grad and net.training
+
+
+def test_a_learner_that_tunes_more_than_its_head_is_left_as_it_is():
+    learner, sampler = FineTuning(Counting(), 5, tune="all"), samplers()[0]
+    assert embedded_once(learner, sampler) == (learner, sampler)
 
 
 def test_memory_is_bounded(monkeypatch):

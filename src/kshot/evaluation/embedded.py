@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from kshot.backbones.heads import WithHead
 from kshot.backbones.normalization import reads_stored
 from kshot.data.dataset import LabelledDataset
 from kshot.data.frozen import FrozenEpisodes
@@ -15,6 +16,7 @@ from kshot.data.sampler import EpisodeSampler, Sampler
 from kshot.learner import MetaLearner
 from kshot.learners.embedding import embed_examples
 from kshot.learners.embedding_learner import EmbeddingLearner
+from kshot.learners.optimization.fast_weights import FastWeightLearner
 
 __all__ = ["MOST_BYTES", "EmbeddedDataset", "embedded_once"]
 
@@ -33,22 +35,41 @@ def embedded_once(learner: MetaLearner, sampler: Sampler) -> tuple[MetaLearner, 
         learner: in evaluation mode, under the policy it is to be evaluated by.
         sampler: where episodes come from.
     """
-    if not (
-        isinstance(learner, EmbeddingLearner)
-        and type(learner).adapt is EmbeddingLearner.adapt
-        and type(learner).predict is EmbeddingLearner.predict
-        and reads_stored(learner.batch_norm)
-        and next(learner.encoder.parameters(), None) is not None
-    ):
+    found = _encoder_and_rest(learner)
+    if found is None:
         return learner, sampler
+    encoder, over_embeddings = found
     # Exactly these: a subclass may do anything to the examples it reads.
     if type(sampler) not in (EpisodeSampler, FrozenEpisodes, PartlyLabelledSampler):
         return learner, sampler
     assert isinstance(sampler, EpisodeSampler | FrozenEpisodes | PartlyLabelledSampler)
     if type(sampler.dataset) is not LabelledDataset:
         return learner, sampler
-    embedded = EmbeddedDataset.of(sampler.dataset, learner.encoder)
-    return learner.over_embeddings(), sampler.with_dataset(embedded)
+    embedded = EmbeddedDataset.of(sampler.dataset, encoder)
+    return over_embeddings, sampler.with_dataset(embedded)
+
+
+def _encoder_and_rest(learner: MetaLearner) -> tuple[nn.Module, MetaLearner] | None:
+    """The encoder that embeds each example by itself, and the learner on what it gives."""
+    if not reads_stored(learner.batch_norm):
+        return None
+    if isinstance(learner, EmbeddingLearner) and _works_as(EmbeddingLearner, learner):
+        encoder = learner.encoder
+    elif isinstance(learner, FastWeightLearner) and _works_as(FastWeightLearner, learner):
+        if not learner.steps_move_the_head_alone:
+            return None
+        assert isinstance(learner.net, WithHead)
+        encoder = learner.net.encoder
+    else:
+        return None
+    has_weights = next(encoder.parameters(), None) is not None
+    return (encoder, learner.over_embeddings()) if has_weights else None
+
+
+def _works_as(base: type[MetaLearner], learner: MetaLearner) -> bool:
+    """Whether a learner adapts and predicts as `base` does; a subclass may read inputs itself."""
+    kind = type(learner)
+    return (kind.adapt, kind.predict) == (base.adapt, base.predict)
 
 
 @dataclass(frozen=True, eq=False)

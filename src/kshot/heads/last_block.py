@@ -67,7 +67,8 @@ class LastBlockTuning(MetaLearner[TunedBlock]):
         >>> encoder = PictureEncoder(net, size=8, mean=(0.5,) * 3, std=(0.5,) * 3)
         >>> pictures = torch.randint(256, (4, 8, 8, 3), dtype=torch.uint8).numpy()
         >>> head = LastBlockTuning(LastBlock(encoder)).eval()
-        >>> inputs = map_tensors(lambda part: part.unsqueeze(0), head.end.activations(pictures))
+        >>> activations = head.end.activations(list(pictures))
+        >>> inputs = map_tensors(lambda part: part.unsqueeze(0), activations)
         >>> targets = torch.eye(2).repeat(1, 2, 1)
         >>> head.predict(head.adapt(Examples(inputs, targets)), inputs).shape
         torch.Size([1, 4, 2])

@@ -1,5 +1,6 @@
 """Learners whose adaptation is gradient descent: one state and one adapt for all of them."""
 
+import copy
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -202,7 +203,7 @@ class FastWeightLearner(MetaLearner[FastWeights]):
     ) -> Iterator[Params]:
         """What one task's network has in place of its own tensors, after 0, 1, ... steps."""
         network = self.network_outputs
-        if self._steps_move_the_head_alone:
+        if self.steps_move_the_head_alone:
             support, network = self._embedded(support), self._head_outputs
         loss = partial(self._inner_loss, start, support, present, network=network)
         steps = inner_loop(loss, start, self.rule, self._num_steps, first_order=self.first_order)
@@ -254,11 +255,20 @@ class FastWeightLearner(MetaLearner[FastWeights]):
         return self.loss(mask_absent(outputs, present), examples.targets, examples.mask)
 
     @property
-    def _steps_move_the_head_alone(self) -> bool:
+    def steps_move_the_head_alone(self) -> bool:
         """Whether what is beneath the head is the same at every step, so that once is enough."""
         head_alone = all(name.startswith("head.") for name in self.adapted)
         whole = not self._batch_size  # a minibatch would have statistics of its own
         return isinstance(self.net, WithHead) and head_alone and whole and not self.beside(0)
+
+    def over_embeddings(self) -> "FastWeightLearner":
+        """This learner for inputs that the encoder beneath its head has embedded."""
+        twin = copy.copy(self)
+        net = copy.copy(self.net)
+        net._modules = {**net._modules, "encoder": nn.Identity()}
+        twin._modules = {**self._modules, "net": net}
+        twin._flops = {}
+        return twin
 
     def _embedded(self, support: Examples) -> Examples:
         """One task's support set with embeddings as its inputs."""
