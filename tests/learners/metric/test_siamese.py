@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from kshot.backbones.heads import Flatten
 from kshot.episodes import Episodes, Examples, concatenate
 from kshot.learners.metric.siamese import SiameseNet
 
@@ -15,7 +16,7 @@ def pair_logit(learner: SiameseNet, x: Tensor, y: Tensor) -> Tensor:
     first, second = learner.encoder(x), learner.encoder(y)
     if learner.features is not None:
         first, second = learner.features(first).sigmoid(), learner.features(second).sigmoid()
-    return learner.bias + (learner.alpha * (first - second).abs()).sum()
+    return learner.bias + 64 * (learner.alpha * (first - second).abs()).mean()
 
 
 def siamese(encoder: nn.Module, **options) -> SiameseNet:
@@ -39,6 +40,19 @@ def test_every_pair_is_of_one_class_or_of_two(features: int, encoder: nn.Module,
             (same if answer else different).append(loss)
         losses.append((torch.stack(same).mean() + torch.stack(different).mean()) / 2)
     torch.testing.assert_close(learner(vectors), torch.stack(losses).mean())
+
+
+@pytest.mark.parametrize("features", [16, 64, 4096])
+def test_logits_and_steps_do_not_grow_with_the_number_of_features(features: int):
+    torch.manual_seed(0)
+    learner = SiameseNet(Flatten((features,)), features=0)
+    first, second = torch.rand(2, 1, 50, features)
+    before = learner.pair_logits(first, second).detach()
+    optimizer = torch.optim.Adam([learner.alpha], lr=1e-2)
+    learner.pair_logits(first, second).mean().backward()
+    optimizer.step()
+    moved = (learner.pair_logits(first, second) - before).abs().mean()
+    assert -4 < before.mean() < -1 and 0.1 < moved < 0.3
 
 
 @pytest.mark.parametrize("pool", ["max", "mean"])

@@ -23,7 +23,8 @@ ROWS: dict[str, LearnerRow] = {
         notes=(
             "the encoder's embeddings are compared as they are, without a sigmoid layer "
             "(`features` adds it); all pairs of an episode instead of sampled ones, those of "
-            "one class and of two weighing the same; a bias in the verification logit"
+            "one class and of two weighing the same; a bias in the verification logit, and a "
+            "weight that does not depend on the number of features"
         ),
     ),
     "contrastive_pairs": LearnerRow(

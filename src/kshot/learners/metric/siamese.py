@@ -27,7 +27,11 @@ class SiameseNet(EmbeddingLearner[LabelledEmbeddings]):
 
     The logit that two pictures are of one class is (section 3.1 of the paper)
 
-        bias + sum over j of alpha_j |h_j(x) - h_j(x')|,   h = sigmoid(linear(encoder(x))).
+        bias + 64 / d sum over j of alpha_j |h_j(x) - h_j(x')|,   h = sigmoid(linear(encoder(x))),
+
+    where d is the size of h. The factor is in the paper's alpha: with it outside, logits begin as
+    large and a step of Adam moves them as far whatever d is, so that neither thousands of features
+    nor the learning rate that suits few of them drive every pair into the ends of the sigmoid.
 
     Meta-training is binary: every pair of examples of an episode is one of the same class or of
     two, and both kinds count half, as in the paper's sampler of pairs. Episodes of two classes
@@ -77,6 +81,7 @@ class SiameseNet(EmbeddingLearner[LabelledEmbeddings]):
         self.features = nn.Linear(dim, features) if features else None
         # On average, features that differ tell classes apart.
         self.alpha = nn.Parameter(torch.randn(features or dim) / 10 - 1 / 10)
+        self.scale = 64 / (features or dim)
         self.bias = nn.Parameter(torch.zeros(()))
         self.pool = pool
 
@@ -119,7 +124,7 @@ class SiameseNet(EmbeddingLearner[LabelledEmbeddings]):
         self, first: Float[Tensor, "tasks m features"], second: Float[Tensor, "tasks n features"]
     ) -> Float[Tensor, "tasks m n"]:
         """The logit that each of the first and of the second are of one class."""
-        return self.bias + weighted_city_block(first, second, self.alpha)
+        return self.bias + weighted_city_block(first, second, self.scale * self.alpha)
 
 
 def pair_loss(
