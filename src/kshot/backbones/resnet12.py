@@ -2,6 +2,7 @@
 
 from itertools import pairwise
 
+import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -19,7 +20,6 @@ class ResNet12(nn.Module):
         widths: channels of the four blocks.
 
     Example:
-        >>> import torch
         >>> ResNet12((3, 84, 84), widths=(8, 8, 8, 16))(torch.zeros(2, 3, 84, 84)).shape
         torch.Size([2, 16])
 
@@ -47,6 +47,8 @@ class ResNet12(nn.Module):
                 "them four times: use at least 16 px."
             )
         self.embedding_dim = widths[-1]
+        # Channels innermost are faster; the results are the same.
+        self.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
 
     def forward(
         self, pictures: Float[Tensor, "n channels height width"]
@@ -80,4 +82,5 @@ class _Block(nn.Module):
             x = norm(convolution(x))
             if depth < last:
                 x = F.leaky_relu(x, 0.1)
-        return F.max_pool2d(F.leaky_relu(x + shortcut, 0.1), 2)
+        # Pooling first is the same function and leaves a quarter of the ReLU's work.
+        return F.leaky_relu(F.max_pool2d(x + shortcut, 2), 0.1)
