@@ -75,6 +75,27 @@ def test_adapters():
     assert {(name, adapter): cells for name, adapter, *cells in table} == measured
 
 
+def test_tuned_blocks():
+    names = {
+        "characters": "characters of Omniglot",
+        "caltech101": "Caltech-101",
+        "faces": "ORL's faces",
+        "banking77": "BANKING77",
+    }
+    measured = {(names[row["data"]], row["learner"]): row for row in rows("last_block")}
+    table = told("data | encoder")
+    assert len(table) == len(names)
+    for name, _, *cells in table:
+        frozen, tuned = measured[name, "logistic"], measured[name, "last_block"]
+        found = tuned["differences"]["logistic"]
+        change = f"{100 * found['difference']:+.1f} (± {100 * found['ci95']:.1f})"
+        assert cells == [accuracy(frozen), accuracy(tuned), change]
+
+
+def accuracy(row: dict[str, Any]) -> str:
+    return f"{100 * row['accuracy']:.1f} ± {100 * row['ci95']:.1f}"
+
+
 def in_order(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Intents first, then pictures; few classes first."""
     names = ["clinc150", "banking77", "caltech101"]
