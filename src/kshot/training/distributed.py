@@ -1,4 +1,9 @@
-"""Training on several processes: torch's own DistributedDataParallel, started by torchrun."""
+"""Training on several processes, started by torchrun: each has a share of every meta-batch.
+
+Gradients are averaged once an outer step. DistributedDataParallel would do it while they are
+computed, which networks of this size do not need, and keeps its threads to the end of the process,
+which may then abort.
+"""
 
 import contextlib
 import os
@@ -32,15 +37,18 @@ class Processes(NamedTuple):
             )
         return episodes[self.rank :: self.count]
 
-    def parallel(self, learner: nn.Module, device: torch.device) -> nn.Module:
-        """The learner as trained by all processes together; one process trains it as it is."""
-        if self.count == 1:
-            return learner
-        devices = [device.index or 0] if device.type == "cuda" else None
-        return nn.parallel.DistributedDataParallel(learner, device_ids=devices)
+    def average_gradients(self, network: nn.Module) -> None:
+        """Put the mean over all processes in the place of each gradient."""
+        gradients = [weight.grad for weight in network.parameters() if weight.grad is not None]
+        if self.count == 1 or not gradients:
+            return
+        flat = torch.cat([gradient.flatten() for gradient in gradients])
+        parts = self.mean(flat).split([gradient.numel() for gradient in gradients])
+        for gradient, part in zip(gradients, parts, strict=True):
+            gradient.copy_(part.view_as(gradient))
 
     def mean(self, value: Tensor) -> Tensor:
-        """The mean of a number over all processes."""
+        """The mean of numbers over all processes; theirs are overwritten."""
         if self.count > 1:
             dist.all_reduce(value)
         return value / self.count

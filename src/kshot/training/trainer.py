@@ -125,9 +125,7 @@ def meta_train(
         else:
             trainer.require_fresh_folder()
         trainer.run(interrupted, quiet or not processes.first)
-        state = trainer.state
-        del trainer  # DistributedDataParallel holds the group, and is to go before it
-    return state
+    return trainer.state
 
 
 class _Trainer:
@@ -144,8 +142,8 @@ class _Trainer:
     ) -> None:
         self.dtype = torch.float64 if config.precision == "float64" else torch.float32
         self.learner = learner.to(device, self.dtype)
-        meta_loss = CompiledMetaLoss(learner) if config.compile else learner
-        self.parallel = processes.parallel(meta_loss, device)
+        processes.broadcast(self.learner.state_dict().values())
+        self.meta_loss = CompiledMetaLoss(learner) if config.compile else learner
         self.optimizer = make_optimizer(learner, config)
         self.sampler, self.config, self.validation = sampler, config, validation
         self.folder, self.name, self.device, self.processes = folder, name, device, processes
@@ -201,6 +199,7 @@ class _Trainer:
             self._accumulate(share[start : start + size], len(share))
             for start in range(0, len(share), size)
         )
+        self.processes.average_gradients(self.learner)
         norm = torch.nn.utils.clip_grad_norm_(
             self.learner.parameters(), config.clip_norm or math.inf
         )
@@ -216,7 +215,7 @@ class _Trainer:
         check_examples(episodes.query, self.learner.loss.kind, "query")
         half = self.config.precision == "bfloat16"
         with torch.autocast(self.device.type, torch.bfloat16, enabled=half):
-            loss = self.parallel(episodes.to(self.device, self.dtype)) * (len(share) / total)
+            loss = self.meta_loss(episodes.to(self.device, self.dtype)) * (len(share) / total)
         value = self.processes.mean(loss.detach().clone()).item()
         if not math.isfinite(value):
             raise TrainingDiverged(self._divergence(value, "meta-loss"))
