@@ -1,8 +1,7 @@
 """Training on several processes, started by torchrun: each has a share of every meta-batch.
 
-Gradients are averaged once an outer step. DistributedDataParallel would do it while they are
-computed, which networks of this size do not need, and keeps its threads to the end of the process,
-which may then abort.
+Gradients are averaged once an outer step: networks of this size do not need it to be done while
+they are computed, as DistributedDataParallel does.
 """
 
 import contextlib
