@@ -66,7 +66,8 @@ def main(arguments: list[str]) -> None:
         folders = {name: _better_trained(name, backbone) for name in names}
         scored = {folder: _scored(folder) for folder in folders.values()}
         for name, heads in HEADS:
-            head = max(heads, key=partial(_on_validation, folders[name]))
+            only, *others = heads
+            head = max(heads, key=partial(_on_validation, folders[name])) if others else only
             scored[folders[name] / head.name] = _scored(folders[name], head)
         for one in differences_from_first(scored):
             one.theirs.row["against"] = one.against

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from kshot.backbones.convolution import Conv2d
+from kshot.backbones.convolution import Conv2d, channels_innermost
 from kshot.backbones.normalization import BatchNorm
 
 __all__ = ["Conv4"]
@@ -53,8 +53,7 @@ class Conv4(nn.Module):
             )
         self.embedding_dim = hidden * height * width
         if not strided:
-            # Large pooled maps are faster with channels innermost; the results are the same.
-            self.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+            channels_innermost(self)
 
     def forward(
         self, pictures: Float[Tensor, "n channels height width"]

@@ -15,7 +15,21 @@ from torch import Tensor, nn
 
 from kshot.transforms import being_traced, being_vectorized
 
-__all__ = ["Conv2d", "fold_patches", "multiply_patches", "unfold_patches"]
+__all__ = [
+    "Conv2d",
+    "channels_innermost",
+    "fold_patches",
+    "multiply_patches",
+    "unfold_patches",
+]
+
+
+def channels_innermost(net: nn.Module) -> None:
+    """Lay out kernels, and so the maps that come of them, with channels innermost, in place.
+
+    CPUs pool and normalize such maps faster; the results are the same but for rounding.
+    """
+    net.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
 
 
 class Conv2d(nn.Conv2d):

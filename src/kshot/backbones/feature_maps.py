@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from kshot.backbones.convolution import Conv2d
+from kshot.backbones.convolution import Conv2d, channels_innermost
 from kshot.backbones.normalization import BatchNorm
 
 __all__ = ["FeatureMaps"]
@@ -51,8 +51,7 @@ class FeatureMaps(nn.Module):
             )
         self.map_shape = (hidden, height, width)
         self.embedding_dim = hidden * height * width
-        # Channels innermost are faster; the results are the same.
-        self.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+        channels_innermost(self)
 
     def forward(
         self, pictures: Float[Tensor, "n channels height width"]

@@ -2,11 +2,11 @@
 
 from itertools import pairwise
 
-import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from kshot.backbones.convolution import channels_innermost
 from kshot.backbones.normalization import BatchNorm
 
 __all__ = ["ResNet12"]
@@ -20,6 +20,7 @@ class ResNet12(nn.Module):
         widths: channels of the four blocks.
 
     Example:
+        >>> import torch
         >>> ResNet12((3, 84, 84), widths=(8, 8, 8, 16))(torch.zeros(2, 3, 84, 84)).shape
         torch.Size([2, 16])
 
@@ -47,8 +48,7 @@ class ResNet12(nn.Module):
                 "them four times: use at least 16 px."
             )
         self.embedding_dim = widths[-1]
-        # Channels innermost are faster; the results are the same.
-        self.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+        channels_innermost(self)
 
     def forward(
         self, pictures: Float[Tensor, "n channels height width"]

@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from kshot.backbones.convolution import channels_innermost
 from kshot.backbones.heads import embedding_dim
 from kshot.backbones.normalization import BatchNorm, policy_for, reads_stored
 from kshot.config import BatchNormPolicy
@@ -81,8 +82,8 @@ class RelationNet(EmbeddingLearner[RelationSummary]):
         # g reads [class, query]. Its first layer is linear, so it is applied to classes and queries
         # apart, and the sums are those of the pairs: way + m applications instead of way * m.
         self.of_class, self.of_query, self.relation = _relation_module(self.map_shape, hidden)
-        # Channels innermost are faster for the many small maps of pairs; the results are the same.
-        self.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+        for part in (self.of_class, self.of_query, self.relation):  # the encoder is as it was given
+            channels_innermost(part)
         if self.batch_norm == "none":  # the encoder does not normalize, but g may
             self.batch_norm = policy_for(self.relation, batch_norm)
 

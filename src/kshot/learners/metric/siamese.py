@@ -81,7 +81,6 @@ class SiameseNet(EmbeddingLearner[LabelledEmbeddings]):
         self.features = nn.Linear(dim, features) if features else None
         # On average, features that differ tell classes apart.
         self.alpha = nn.Parameter(torch.randn(features or dim) / 10 - 1 / 10)
-        self.scale = 64 / (features or dim)
         self.bias = nn.Parameter(torch.zeros(()))
         self.pool = pool
 
@@ -124,7 +123,7 @@ class SiameseNet(EmbeddingLearner[LabelledEmbeddings]):
         self, first: Float[Tensor, "tasks m features"], second: Float[Tensor, "tasks n features"]
     ) -> Float[Tensor, "tasks m n"]:
         """The logit that each of the first and of the second are of one class."""
-        return self.bias + weighted_city_block(first, second, self.scale * self.alpha)
+        return self.bias + weighted_city_block(first, second, 64 / len(self.alpha) * self.alpha)
 
 
 def pair_loss(
