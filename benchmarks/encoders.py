@@ -21,7 +21,7 @@ from kshot.encoders.sources import read_weights
 __all__ = ["efficientnet_lite0", "main", "minilm"]
 
 MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
-NUM_SENTENCES = 2000
+NUM_SENTENCES = 10_000
 BATCH_SIZE = 64
 
 

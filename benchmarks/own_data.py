@@ -81,7 +81,7 @@ def _pictures(folder: Path) -> list[dict[str, Any]]:
     bare_input = torch.zeros(1, 3, 224, 224)
     ours, peer, ratio = alternate(
         lambda: predictor.predict([next(contents)]),
-        lambda: encoder._network(bare_input),
+        lambda: encoder.network(bare_input),
         repeats=20,
     )
     os.environ.pop("KSHOT_CACHE") if cache is None else os.environ.update(KSHOT_CACHE=cache)
