@@ -58,9 +58,12 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _be_a_good_process() -> None:
     """Settings of the process that belong to a program, not to a library; before torch is there."""
-    # A thread that waits should not burn the core that another process needs: beside one busy
-    # process, OpenMP's default made small training steps many times slower.
+    # A thread that waits should not burn the core that another process needs, as OpenMP's default
+    # makes it do; one that sleeps at once is late for the next small operation, which comes within
+    # microseconds. So it waits a few of them (a count of GNU's OpenMP; others sleep at once).
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    if os.environ["OMP_WAIT_POLICY"].lower() == "passive":
+        os.environ.setdefault("GOMP_SPINCOUNT", "1000")
     # glibc gives large blocks back to the system at once, so that every tensor is paged in anew:
     # a third of a convolutional training step. Keep freed memory for the next step.
     if sys.platform == "linux":
