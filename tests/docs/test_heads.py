@@ -10,8 +10,8 @@ ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs/heads.md").read_text(encoding="utf-8").splitlines()
 
 
-def rows(name: str) -> list[dict[str, Any]]:
-    return json.loads((ROOT / f"results/own_data/{name}.json").read_text(encoding="utf-8"))
+def rows(name: str, folder: str = "own_data") -> list[dict[str, Any]]:
+    return json.loads((ROOT / f"results/{folder}/{name}.json").read_text(encoding="utf-8"))
 
 
 def task(row: dict[str, Any]) -> str:
@@ -90,6 +90,20 @@ def test_tuned_blocks():
         found = tuned["differences"]["logistic"]
         change = f"{100 * found['difference']:+.1f} (± {100 * found['ci95']:.1f})"
         assert cells == [accuracy(frozen), accuracy(tuned), change]
+
+
+def test_speed():
+    measured = [*rows("own_data", "benchmarks"), *rows("encoders", "benchmarks")]
+    assert told("case | ours") == [
+        [
+            row["case"],
+            f"{row['ours']:.3g} {row['unit']}",
+            f"{row['peer']:.3g} {row['unit']}",
+            row["peer_name"],
+        ]
+        for row in measured
+    ]
+    assert f"is {measured[-2]['pairwise'] - 1:.0%}".replace("%", " %") in "\n".join(PAGE)
 
 
 def accuracy(row: dict[str, Any]) -> str:
