@@ -1,9 +1,12 @@
 """Training of learners that read in turn, beside PyTorch's own LSTM over the same sequences."""
 
+import copy
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.profiler import ProfilerActivity, profile
 
 from benchmarks.rows import alternate, benchmark_row, write_rows
 from kshot import MANN, NTM, Episodes, Examples, Flatten, MetaLearner, RecurrentLearner
@@ -11,6 +14,7 @@ from kshot import MANN, NTM, Episodes, Examples, Flatten, MetaLearner, Recurrent
 __all__ = ["main"]
 
 WAY, SHOT, SIDE, HIDDEN, META_BATCH, STEPS = 5, 10, 20, 200, 16, 4
+PRODUCTS = ("aten::mm", "aten::addmm", "aten::bmm", "aten::baddbmm")
 
 
 class Kernel(nn.Module):
@@ -43,6 +47,9 @@ def main() -> None:
         "ntm": NTM(encoder, WAY, hidden=HIDDEN),
         "mann": MANN(encoder, WAY, hidden=HIDDEN),
     }
+    compiled = copy.deepcopy(learners["mann"])
+    compiled.step = torch.compile(compiled.step, dynamic=False)
+    learners["mann, its step compiled"] = compiled
     rows = []
     for name, learner in learners.items():
         seconds, peer, ratio = alternate(_training(learner, episodes), kernel)
@@ -55,8 +62,25 @@ def main() -> None:
             pairwise_ratio=1 / ratio,
             threads=torch.get_num_threads(),
         )
+        if name.startswith("mann"):
+            row["profile"] = _profile(_training(learner, episodes))
         rows.append(row)
     write_rows("memory", rows)
+
+
+def _profile(train: Callable[[], None]) -> dict[str, Any]:
+    """What a step of reading, forward and backward, spends its time on."""
+    train()
+    with profile(activities=[ProfilerActivity.CPU]) as profiled:
+        train()
+    events = profiled.key_averages()
+    total = sum(event.self_cpu_time_total for event in events)
+    products = sum(event.self_cpu_time_total for event in events if event.key in PRODUCTS)
+    operations = sum(event.count for event in events if event.key.startswith("aten::"))
+    return {
+        "share_of_matrix_products": products / total,
+        "operations_a_step": operations / (STEPS * (WAY * SHOT + 1)),  # the queries are one step
+    }
 
 
 def _episodes() -> Episodes:
