@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from kshot.backbones.heads import Flatten
@@ -63,6 +64,14 @@ def test_access(heads: int, sharpen: bool):
         rows = (tensor[task] for tensor in each)
         for one, other in zip(found, slow_access(*rows, 0.9), strict=True):
             torch.testing.assert_close(one[task], other, rtol=1e-6, atol=1e-7)
+
+
+def test_heads_begin_as_sharp_as_was_said(encoder: Flatten):
+    learner = MANN(encoder, 2, num_heads=3, sharpness=10.0)
+    said = learner.heads.bias.view(3, -1)[:, -1]
+    torch.testing.assert_close(1 + F.softplus(said), torch.full((3,), 10.0))
+    with pytest.raises(ValueError, match="sharpness must be above 1"):
+        MANN(encoder, 2, sharpness=0.5)
 
 
 def at(slot: int) -> Tensor:

@@ -1,5 +1,6 @@
 """Memory-augmented network (MANN): a memory read by content, written where it is needed least."""
 
+import math
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -62,14 +63,14 @@ class MANN(SequenceLearner[MANNMemory]):
         width: size of a row.
         num_heads: heads, each of which reads and writes.
         usage_decay: how much of the usage is left after a step.
-        sharpen: whether every head says, too, how sharply it reads, as in neural Turing machines:
-            w_r = softmax of b cos(k, M(i)) with b = 1 + softplus(...). The paper's b is 1, and so
-            one of 128 slots never gets more than 6 % of what is read.
+        sharpness: None for reading as above, as in the paper, when one of 128 slots never gets more
+            than 6 % of what is read. Else every head says, too, how sharply it reads, as in neural
+            Turing machines, w_r = softmax of b cos(k, M(i)) with b above 1; this is b at the start.
         batch_norm: where BatchNorm statistics come from.
         loss: loss of every prediction.
 
     Raises:
-        ValueError: for fewer slots than heads.
+        ValueError: for fewer slots than heads, and for a sharpness of 1 or less.
 
     Example:
         >>> from kshot.backbones.heads import Flatten
@@ -104,7 +105,7 @@ class MANN(SequenceLearner[MANNMemory]):
         width: int = 40,
         num_heads: int = 4,
         usage_decay: float = 0.99,
-        sharpen: bool = False,
+        sharpness: float | None = None,
         batch_norm: BatchNormPolicy = "running",
         loss: Loss = cross_entropy,
     ) -> None:
@@ -115,11 +116,17 @@ class MANN(SequenceLearner[MANNMemory]):
                 f"to slots={slots}."
             )
         self.slots, self.width = slots, width
-        self.num_heads, self.usage_decay, self.sharpen = num_heads, usage_decay, sharpen
+        self.num_heads, self.usage_decay = num_heads, usage_decay
         num_read = num_heads * width
         self.controller = LSTMCell(self.embedding_dim, self.labels.size + num_read, hidden)
-        self.heads = nn.Linear(hidden, num_heads * (width + 1 + sharpen))
+        self.sharpen = int(sharpness is not None)
+        self.heads = nn.Linear(hidden, num_heads * (width + 1 + self.sharpen))
         self.outputs = nn.Linear(hidden + num_read, self.labels.size)
+        if sharpness is not None:
+            if sharpness <= 1:
+                raise ValueError(f"sharpness must be above 1, not {sharpness}; None reads as at 1.")
+            with torch.no_grad():  # softplus of it is sharpness - 1
+                self.heads.bias.view(num_heads, -1)[:, -1] = math.log(math.expm1(sharpness - 1))
 
     def initial_state(self, tasks: int) -> MANNMemory:
         """The memory before anything is read: all slots alike, the heads at the first."""
@@ -148,7 +155,7 @@ class MANN(SequenceLearner[MANNMemory]):
         feedback = torch.cat([last_label, memory.reads], -1)
         hidden, controller = self.controller(inputs, feedback, memory.controller)
         said = self.heads(hidden).unflatten(-1, (self.num_heads, -1))
-        keys, gates, sharpness = said.split([self.width, 1, int(self.sharpen)], -1)
+        keys, gates, sharpness = said.split([self.width, 1, self.sharpen], -1)
         rows, weights, usage = access(
             memory.memory,
             memory.weights,
