@@ -65,6 +65,8 @@ class SNAIL(EmbeddingLearner[ReadSequence]):
         max_way: length of a label; it serves any way up to that.
         max_shot: largest shot of meta-training, which decides how far convolutions reach.
         filters: D; the numbers of keys and values are in proportion to it.
+        rotate_support: in meta-training, let each part of an episode's examples be the support in
+            turn; it needs batch_norm "running".
         batch_norm: where BatchNorm statistics come from.
         loss: loss of the query.
 
@@ -98,10 +100,11 @@ class SNAIL(EmbeddingLearner[ReadSequence]):
         *,
         max_shot: int = 5,
         filters: int = 128,
+        rotate_support: bool = False,
         batch_norm: BatchNormPolicy = "running",
         loss: Loss = cross_entropy,
     ) -> None:
-        super().__init__(encoder, batch_norm=batch_norm, loss=loss)
+        super().__init__(encoder, rotate_support=rotate_support, batch_norm=batch_norm, loss=loss)
         self.max_way = max_way
         channels = embedding_dim(encoder) + max_way
         num_dense = math.ceil(math.log2(max_way * max_shot + 1))
