@@ -25,9 +25,16 @@ def slow_access(
     gates: Tensor,
     sharpness: Tensor,
     decay: float,
-) -> tuple[Tensor, Tensor, Tensor]:
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """One task: (slots, width), (heads, slots), (slots), (heads, width), (heads), (heads)."""
     heads = len(keys)
+    reading = torch.zeros(heads, SLOTS, dtype=torch.float64)
+    for head in range(heads):
+        powers = []
+        for slot in range(SLOTS):
+            lengths = math.sqrt(keys[head] @ keys[head]) * math.sqrt(memory[slot] @ memory[slot])
+            powers.append(math.exp(sharpness[head] * (keys[head] @ memory[slot]) / lengths))
+        reading[head] = torch.tensor(powers) / sum(powers)
     by_usage = sorted(range(SLOTS), key=lambda slot: float(usage[slot]))
     writing = torch.zeros(heads, SLOTS, dtype=torch.float64)
     for head in range(heads):
@@ -39,15 +46,8 @@ def slow_access(
     for slot in range(SLOTS):
         for head in range(heads):
             after[slot] += writing[head, slot] * keys[head]
-    reading = torch.zeros(heads, SLOTS, dtype=torch.float64)
-    for head in range(heads):
-        powers = []
-        for slot in range(SLOTS):
-            lengths = math.sqrt(keys[head] @ keys[head]) * math.sqrt(after[slot] @ after[slot])
-            powers.append(math.exp(sharpness[head] * (keys[head] @ after[slot]) / lengths))
-        reading[head] = torch.tensor(powers) / sum(powers)
     used = decay * usage + reading.sum(0) + writing.sum(0)
-    return after, reading, used
+    return reading @ memory, reading, after, used
 
 
 @pytest.mark.parametrize("sharpen", [False, True])
@@ -82,7 +82,7 @@ def test_what_is_new_goes_to_the_least_used_slot_which_is_cleared():
     memory, key = torch.full((1, SLOTS, WIDTH), 7.0).double(), torch.ones(1, 1, WIDTH).double()
     usage = torch.tensor([[3.0, 2, 5, 1, 4, 6]]).double()
     never = torch.zeros(1, 1, 1).double()
-    after, reading, used = access(memory, at(2), usage, key, never, 0.5)
+    _, reading, after, used = access(memory, at(2), usage, key, never, 0.5)
     assert (after[0, 3] == 1).all(), "cleared, then written"
     assert (after[0, [0, 1, 2, 4, 5]] == 7).all()
     torch.testing.assert_close(used, usage / 2 + reading[:, 0] + at(3)[0])
@@ -91,16 +91,25 @@ def test_what_is_new_goes_to_the_least_used_slot_which_is_cleared():
 def test_what_was_found_again_is_written_where_it_was_read():
     memory, key = torch.full((1, SLOTS, WIDTH), 7.0).double(), torch.ones(1, 1, WIDTH).double()
     usage = torch.tensor([[3.0, 2, 5, 1, 4, 6]]).double()
-    after, _, used = access(memory, at(2), usage, key, torch.ones(1, 1, 1).double(), 0.99)
+    *_, after, used = access(memory, at(2), usage, key, torch.ones(1, 1, 1).double(), 0.99)
     assert (after[0, 2] == 8).all() and (after[0, 3] == 0).all()
     assert used.argmin() == 3, "cleared, and still the least used"
+
+
+def test_a_key_does_not_find_itself():
+    memory, key = torch.zeros(1, SLOTS, WIDTH).double(), torch.eye(WIDTH).double()[:1].unsqueeze(0)
+    memory[0, 4] = key[0, 0] + torch.eye(WIDTH)[1]
+    usage = torch.arange(SLOTS, dtype=torch.float64).unsqueeze(0)
+    sharp = torch.full((1, 1, 1), 100.0).double()
+    read, *_ = access(memory, at(2), usage, key, torch.zeros(1, 1, 1).double(), 0.99, sharp)
+    torch.testing.assert_close(read[0, 0], memory[0, 4])
 
 
 def test_each_head_has_a_slot_of_its_own():
     memory, keys = torch.zeros(1, SLOTS, WIDTH).double(), torch.eye(WIDTH).double().unsqueeze(0)
     usage = torch.arange(SLOTS, dtype=torch.float64).flip(0).unsqueeze(0)
     weights = at(0).expand(1, 3, SLOTS)
-    after, _, _ = access(memory, weights, usage, keys, torch.zeros(1, 3, 1).double(), 0.99)
+    *_, after, _ = access(memory, weights, usage, keys, torch.zeros(1, 3, 1).double(), 0.99)
     torch.testing.assert_close(after[0, [5, 4, 3]], keys[0])
     assert (after[0, :3] == 0).all()
 
@@ -130,7 +139,7 @@ def test_no_gradient_passes_the_choice_of_a_slot(encoder: Flatten):
     *_, used = access(memory, weights, usage, keys, gates, 0.9)
     assert not used.requires_grad
     assert torch.autograd.gradcheck(
-        lambda *given: access(given[0], given[1], usage, given[2], gates, 0.9)[:2],
+        lambda *given: access(given[0], given[1], usage, given[2], gates, 0.9)[:3],
         (memory, weights, keys),
     )
 

@@ -42,14 +42,14 @@ class MANN(SequenceLearner[MANNMemory]):
     the LSTM reads [x_t, y_(t-1), r_(t-1)], and every head has a key k = tanh(...) and a gate
     s = sigmoid(...) of its output. With u the usage of slots (section 4 of the paper),
 
+        w_r  = softmax over i of cos(k, M(i)),   r = sum of w_r(i) M(i)
         w_w  = s w_r + (1 - s) w_lu        write where it was read last, or what was used least,
         M(i) <- M(i) + w_w(i) k            the least used slot having been cleared,
-        w_r  = softmax over i of cos(k, M(i)),   r = sum of w_r(i) M(i)
         u    <- decay u + w_r + w_w,
 
-    where w_r and u on the first line are those of the step before, and w_lu is 1 at the head's own
-    least used slot. Nothing is learned through the choice of that slot. The prediction is linear in
-    the LSTM's output and in all r.
+    where w_r on the second line is that of the step before, and w_lu is 1 at the head's own least
+    used slot. Nothing is learned through the choice of that slot. The prediction is linear in the
+    LSTM's output and in all r.
 
     State:
         `EmbeddingState` of a `SequenceState` of a `MANNMemory`.
@@ -85,7 +85,8 @@ class MANN(SequenceLearner[MANNMemory]):
           them, so that every head writes to all of these; here each head has a slot of its own,
           and that of the first one is the one that is cleared.
         - What the paper leaves open: memory starts at 1e-6 everywhere, heads and usage at the
-          first slot, reads at zero; a step writes before it reads.
+          first slot, reads at zero; a step reads before it writes, for a key that was written
+          first would find itself.
 
     Reference:
         Meta-Learning with Memory-Augmented Neural Networks. ICML 2016.
@@ -151,12 +152,12 @@ class MANN(SequenceLearner[MANNMemory]):
         inputs: Float[Tensor, "tasks inputs"],
         last_label: Float[Tensor, "tasks size"],
     ) -> tuple[Float[Tensor, "tasks size"], MANNMemory]:
-        """Write, read and predict."""
+        """Read, write and predict."""
         feedback = torch.cat([last_label, memory.reads], -1)
         hidden, controller = self.controller(inputs, feedback, memory.controller)
         said = self.heads(hidden).unflatten(-1, (self.num_heads, -1))
         keys, gates, sharpness = said.split([self.width, 1, self.sharpen], -1)
-        rows, weights, usage = access(
+        read, weights, rows, usage = access(
             memory.memory,
             memory.weights,
             memory.usage,
@@ -165,7 +166,7 @@ class MANN(SequenceLearner[MANNMemory]):
             self.usage_decay,
             1 + F.softplus(sharpness) if self.sharpen else None,
         )
-        reads = (weights @ rows).flatten(1)
+        reads = read.flatten(1)
         logits = self.outputs(torch.cat([hidden, reads], -1))
         return logits, MANNMemory(rows, weights, usage, reads, controller)
 
@@ -179,29 +180,30 @@ def access(
     decay: float,
     sharpness: Float[Tensor, "tasks heads 1"] | None = None,
 ) -> tuple[
-    Float[Tensor, "tasks slots width"],
+    Float[Tensor, "tasks heads width"],
     Float[Tensor, "tasks heads slots"],
+    Float[Tensor, "tasks slots width"],
     Float[Tensor, "tasks slots"],
 ]:
-    """Write keys to a memory and look for them: memory, read weights and usage after it.
+    """Look for keys in a memory, then write them: what was read and where, memory and usage after.
 
     Args:
         memory: before it.
         weights: where each head read last.
         usage: of the slots, of which no gradient is taken.
-        keys: what each head writes, and looks for.
+        keys: what each head looks for, and writes.
         gates: whether each writes where it read last (1), or where the memory is used least (0).
         decay: of the usage.
         sharpness: what each head multiplies cosines by; 1 when not given.
     """
-    least_used = usage.topk(keys.shape[1], largest=False).indices
-    free = torch.zeros_like(weights).scatter(2, least_used.unsqueeze(2), 1)
-    writing = torch.lerp(free, weights, gates)
-    cleared = memory * (1 - free[:, :1].mT)
-    memory = torch.baddbmm(cleared, writing.mT, keys)
     lengths = keys.norm(dim=-1, keepdim=True) * memory.norm(dim=-1).unsqueeze(1)
     # The least number keeps an empty row from dividing by zero.
     cosines = keys @ memory.mT / (lengths + 1e-8)
     reading = (cosines if sharpness is None else sharpness * cosines).softmax(-1)
+    least_used = usage.topk(keys.shape[1], largest=False).indices
+    free = torch.zeros_like(weights).scatter(2, least_used.unsqueeze(2), 1)
+    writing = torch.lerp(free, weights, gates)
+    cleared = memory * (1 - free[:, :1].mT)
+    written = torch.baddbmm(cleared, writing.mT, keys)
     usage = decay * usage + (reading + writing).detach().sum(1)
-    return memory, reading, usage
+    return reading @ memory, reading, written, usage
