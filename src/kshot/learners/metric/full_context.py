@@ -1,6 +1,7 @@
 """Full context embeddings: what a support set says of its examples, and of a query."""
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
@@ -29,9 +30,20 @@ class SupportContext(nn.Module):
         """Embeddings in context; rows that are not counted are read past."""
         with torch.autocast(embeddings.device.type, enabled=False):
             embeddings = embeddings.to(self.forwards.weight_hh.dtype)
-            read = _outputs(self.forwards, embeddings, counted)
-            back = _outputs(self.backwards, embeddings.flip(1), counted.flip(1)).flip(1)
-            return embeddings + read + back
+            # The second LSTM reads backwards; both take a step in one product.
+            lstms, read = (self.forwards, self.backwards), (embeddings, embeddings.flip(1))
+            rows = torch.stack([_projected(lstm, x) for lstm, x in zip(lstms, read, strict=True)])
+            weight = torch.stack([lstm.weight_hh for lstm in lstms]).mT
+            real = torch.stack([counted, counted.flip(1)]).unsqueeze(-1)
+            hidden = cell = torch.zeros_like(rows[:, :, 0, : embeddings.shape[2]])
+            outputs = []
+            for row, is_real in zip(rows.unbind(2), real.unbind(2), strict=True):
+                new_hidden, new_cell = _stepped(torch.baddbmm(row, hidden, weight), cell)
+                hidden = torch.where(is_real, new_hidden, hidden)
+                cell = torch.where(is_real, new_cell, cell)
+                outputs.append(hidden)
+            forwards, backwards = torch.stack(outputs, 2)
+            return embeddings + forwards + backwards.flip(1)
 
 
 class QueryContext(nn.Module):
@@ -78,25 +90,28 @@ class QueryContext(nn.Module):
         tasks, m, dim = embeddings.shape
         lowest = torch.finfo(embeddings.dtype).min
         flat = embeddings.reshape(tasks * m, dim)
+        # What each step's gates get from f' alone is the same in all.
+        of_query = _projected(self.cell, flat)
+        weight = torch.cat([self.cell.weight_ih[:, dim:], self.cell.weight_hh], 1)
         hidden, cell = embeddings, torch.zeros_like(flat)
         for _ in range(self.num_reads):
             attention = (hidden @ support.mT).masked_fill(absent, lowest).softmax(-1)
-            read = (attention @ support).reshape(tasks * m, dim)
-            output, cell = self.cell(
-                torch.cat([flat, read], -1), (hidden.reshape(tasks * m, dim), cell)
-            )
+            both = torch.cat([attention @ support, hidden], -1).view(tasks * m, 2 * dim)
+            output, cell = _stepped(torch.addmm(of_query, both, weight.mT), cell)
             hidden = (output + flat).view(tasks, m, dim)
         return hidden
 
 
-def _outputs(
-    lstm: nn.LSTMCell, inputs: Float[Tensor, "tasks n dim"], counted: Bool[Tensor, "tasks n"]
-) -> Float[Tensor, "tasks n dim"]:
-    """An LSTM's output at every row; one that is not counted leaves the state as it is."""
-    hidden = cell = torch.zeros_like(inputs[:, 0])
-    outputs = []
-    for row, real in zip(inputs.unbind(1), counted.unsqueeze(-1).unbind(1), strict=True):
-        new_hidden, new_cell = lstm(row, (hidden, cell))
-        hidden, cell = torch.where(real, new_hidden, hidden), torch.where(real, new_cell, cell)
-        outputs.append(hidden)
-    return torch.stack(outputs, 1)
+def _projected(lstm: nn.LSTMCell, inputs: Float[Tensor, "*n dim"]) -> Float[Tensor, "*n gates"]:
+    """What an LSTM's gates get from the first part of its inputs, which is all or half of them."""
+    weight = lstm.weight_ih[:, : inputs.shape[-1]]
+    return F.linear(inputs, weight, lstm.bias_ih + lstm.bias_hh)
+
+
+def _stepped(
+    gates: Float[Tensor, "*n gates"], cell: Float[Tensor, "*n dim"]
+) -> tuple[Float[Tensor, "*n dim"], Float[Tensor, "*n dim"]]:
+    """The output and the cell of an LSTM whose gates are known before their nonlinearities."""
+    enter, keep, new, leave = gates.chunk(4, -1)
+    cell = torch.addcmul(keep.sigmoid() * cell, enter.sigmoid(), new.tanh())
+    return leave.sigmoid() * cell.tanh(), cell
