@@ -257,6 +257,20 @@ def test_the_table_of_speeds_is_what_was_measured():
     assert len(told) > len(cases)
 
 
+def test_the_table_beside_easyfsl_is_what_was_measured():
+    """Cells of docs/speed.md: from files, then the bare step: kshot, easyfsl, their ratio."""
+    rows = json.loads(read("results/benchmarks/metric.json"))
+    cells = [
+        [f"{row['ours']:.1f}", f"{row['peer']:.1f}", f"{row['ratio']:.2f}"]
+        for row in rows
+        if row["unit"] == "episodes/s"
+    ]
+    measured = [from_files + bare for from_files, bare in zip(*[iter(cells)] * 2, strict=True)]
+    table = read("docs/speed.md").partition("| learner, encoder |")[2].partition("\n\n")[0]
+    told = [line.strip("| ").split(" | ")[1:] for line in table.splitlines()[2:]]
+    assert told == measured
+
+
 def check_rows(path: str, keys: set[str]) -> None:
     """A file holds one row, or a list of rows."""
     content = json.loads(read(path))
