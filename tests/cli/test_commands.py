@@ -1,4 +1,5 @@
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -19,6 +20,24 @@ def test_help_does_not_need_torch():
     process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert process.stdout.splitlines()[-1] == "False"
     assert "kshot train" in process.stdout
+
+
+@pytest.mark.parametrize(
+    ("given", "spins"),
+    [({}, "1000"), ({"OMP_WAIT_POLICY": "active"}, None), ({"GOMP_SPINCOUNT": "7"}, "7")],
+)
+def test_threads_wait_a_little_unless_told_otherwise(given: dict[str, str], spins: str | None):
+    code = (
+        "import os; from kshot.cli import main; main([]); "
+        "print(os.environ.get('OMP_WAIT_POLICY'), os.environ.get('GOMP_SPINCOUNT'))"
+    )
+    names = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")
+    rest = {name: value for name, value in os.environ.items() if name not in names}
+    process = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env=rest | given
+    )
+    policy = given.get("OMP_WAIT_POLICY", "passive")
+    assert process.stdout.splitlines()[-1] == f"{policy} {spins}"
 
 
 def test_no_argument_shows_help(capsys):

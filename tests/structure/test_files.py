@@ -271,6 +271,21 @@ def test_the_table_beside_easyfsl_is_what_was_measured():
     assert told == measured
 
 
+def test_the_speed_of_reading_in_turn_is_what_was_measured():
+    """Numbers of docs/memory.md, each with what it is of."""
+    rows = json.loads(read("results/benchmarks/memory.json"))
+    by_name = {row["case"].partition(": ")[0]: row for row in rows}
+    *plain, compiled = by_name
+    text = " ".join(read("docs/memory.md").split())
+    for name in plain:
+        assert f"`{name}` {by_name[name]['ours']:.0f}" in text
+    assert f"and {by_name[compiled]['ours']:.0f} with its step compiled" in text
+    of_mann = by_name["mann"]["profile"]
+    assert f"takes {of_mann['operations_a_step']:.0f} on small tensors" in text
+    assert f"products are {100 * of_mann['share_of_matrix_products']:.0f} % of the time" in text
+    assert f"it takes {by_name[compiled]['profile']['operations_a_step']:.0f}." in text
+
+
 def check_rows(path: str, keys: set[str]) -> None:
     """A file holds one row, or a list of rows."""
     content = json.loads(read(path))

@@ -66,10 +66,14 @@ def test_access(heads: int, sharpen: bool):
             torch.testing.assert_close(one[task], other, rtol=1e-6, atol=1e-7)
 
 
-def test_heads_begin_as_sharp_as_was_said(encoder: Flatten):
-    learner = MANN(encoder, 2, num_heads=3, sharpness=10.0)
+@pytest.mark.parametrize("sharpness", [1.01, 10.0, 1000.0])
+def test_heads_begin_as_sharp_as_was_said(encoder: Flatten, sharpness: float):
+    learner = MANN(encoder, 2, num_heads=3, sharpness=sharpness)
     said = learner.heads.bias.view(3, -1)[:, -1]
-    torch.testing.assert_close(1 + F.softplus(said), torch.full((3,), 10.0))
+    torch.testing.assert_close(1 + F.softplus(said), torch.full((3,), sharpness))
+
+
+def test_a_blunt_head_is_refused(encoder: Flatten):
     with pytest.raises(ValueError, match="sharpness must be above 1"):
         MANN(encoder, 2, sharpness=0.5)
 

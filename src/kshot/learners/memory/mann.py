@@ -116,6 +116,8 @@ class MANN(SequenceLearner[MANNMemory]):
                 f"Each of the heads needs a slot to write to: num_heads={num_heads} must be from 1 "
                 f"to slots={slots}."
             )
+        if sharpness is not None and sharpness <= 1:
+            raise ValueError(f"sharpness must be above 1, not {sharpness}; None reads as at 1.")
         self.slots, self.width = slots, width
         self.num_heads, self.usage_decay = num_heads, usage_decay
         num_read = num_heads * width
@@ -124,10 +126,10 @@ class MANN(SequenceLearner[MANNMemory]):
         self.heads = nn.Linear(hidden, num_heads * (width + 1 + self.sharpen))
         self.outputs = nn.Linear(hidden + num_read, self.labels.size)
         if sharpness is not None:
-            if sharpness <= 1:
-                raise ValueError(f"sharpness must be above 1, not {sharpness}; None reads as at 1.")
-            with torch.no_grad():  # softplus of it is sharpness - 1
-                self.heads.bias.view(num_heads, -1)[:, -1] = math.log(math.expm1(sharpness - 1))
+            beyond = sharpness - 1
+            with torch.no_grad():  # the number whose softplus is that
+                said = beyond + math.log(-math.expm1(-beyond))
+                self.heads.bias.view(num_heads, -1)[:, -1] = said
 
     def initial_state(self, tasks: int) -> MANNMemory:
         """The memory before anything is read: all slots alike, the heads at the first."""

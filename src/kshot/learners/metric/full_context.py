@@ -35,7 +35,7 @@ class SupportContext(nn.Module):
             rows = torch.stack([_projected(lstm, x) for lstm, x in zip(lstms, read, strict=True)])
             weight = torch.stack([lstm.weight_hh for lstm in lstms]).mT
             real = torch.stack([counted, counted.flip(1)]).unsqueeze(-1)
-            hidden = cell = torch.zeros_like(rows[:, :, 0, : embeddings.shape[2]])
+            hidden = cell = embeddings.new_zeros(2, len(embeddings), embeddings.shape[2])
             outputs = []
             for row, is_real in zip(rows.unbind(2), real.unbind(2), strict=True):
                 new_hidden, new_cell = _stepped(torch.baddbmm(row, hidden, weight), cell)
