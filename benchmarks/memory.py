@@ -10,6 +10,7 @@ from torch.profiler import ProfilerActivity, profile
 
 from benchmarks.rows import alternate, benchmark_row, write_rows
 from kshot import MANN, NTM, Episodes, Examples, Flatten, MetaLearner, RecurrentLearner
+from kshot.training.compiled import compiled
 
 __all__ = ["main"]
 
@@ -47,11 +48,10 @@ def main() -> None:
         "ntm": NTM(encoder, WAY, hidden=HIDDEN),
         "mann": MANN(encoder, WAY, hidden=HIDDEN),
     }
-    compiled = copy.deepcopy(learners["mann"])
-    compiled.step = torch.compile(compiled.step, dynamic=False)
-    learners["mann, its step compiled"] = compiled
+    trained: dict[str, nn.Module] = {**learners}
+    trained["mann, its step compiled"] = compiled(copy.deepcopy(learners["mann"]))
     rows = []
-    for name, learner in learners.items():
+    for name, learner in trained.items():
         seconds, peer, ratio = alternate(_training(learner, episodes), kernel)
         row = benchmark_row(
             f"{name}: training, {WAY * SHOT} steps of {SIDE} x {SIDE} px, {META_BATCH} tasks",

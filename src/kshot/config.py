@@ -194,8 +194,8 @@ class TrainingConfig:
         seed: Seed of a run's weights and episodes (`kshot train`); `meta_train` draws nothing.
         device: Where to train: "auto" takes a GPU when there is one.
         precision: Precision of the network's own arithmetic.
-        compile: Compile the meta-gradient: a minute or two at the start, then mostly faster steps.
-            For learners that leave their buffers alone while they train; needs a C++ compiler.
+        compile: Compile the meta-gradient, or the steps of a learner that reads in turn: a minute
+            or two at the start, then mostly faster. Needs a C++ compiler.
         tensorboard: Also write TensorBoard event files (extra `tensorboard`).
     """
 

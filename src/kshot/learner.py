@@ -46,6 +46,8 @@ class MetaLearner(nn.Module, ABC, Generic[State]):
     """
     online: bool = False
     """Whether what it learned can go on learning, by `observe(state, examples) -> state`."""
+    repeated: str | None = None
+    """The method that a meta-loss calls too often for one graph: it is compiled by itself."""
     num_test_steps: int | None = None
     """Inner steps in evaluation mode; None for a learner that takes none."""
     paper: Paper | None = None

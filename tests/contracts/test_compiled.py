@@ -9,7 +9,7 @@ import torch
 
 from kshot.learners.registry import LEARNERS
 from kshot.testing.comparison import double_copy, seeded, trainable
-from kshot.training.compiled import CompiledMetaLoss
+from kshot.training.compiled import CompiledMetaLoss, CompiledSteps, compiled
 
 Make = Callable[..., Any]
 
@@ -67,6 +67,39 @@ def test_the_graph_gives_the_same_loss_and_gradient(
         ]
         torch.testing.assert_close(*grads)
         torch.testing.assert_close(learner.state_dict(), eager.state_dict())
+
+
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("name", ["lstm", "gru", "ntm", "mann"])
+def test_compiled_steps_give_the_same_loss_and_gradient(
+    name: str,
+    masked: bool,
+    make_learner: Make,
+    make_episodes: Make,
+    padded: Make,
+    monkeypatch: pytest.MonkeyPatch,
+):
+    taken = []
+
+    def counted(step: Make, **options: Any) -> Make:
+        return lambda *inputs: (taken.append(options), step(*inputs))[1]
+
+    monkeypatch.setattr(torch, "compile", counted)
+    learner = make_learner(name, "mlp").train()
+    episodes = make_episodes("mlp")
+    learner, episodes = double_copy(learner, padded(episodes) if masked else episodes)
+    eager, by_steps = copy.deepcopy(learner), compiled(learner)
+    assert isinstance(by_steps, CompiledSteps)
+    losses = [seeded(0, lambda loss=loss: loss(episodes)) for loss in (eager, by_steps)]
+    assert len(taken) == episodes.support.targets.shape[1] + 1, "the queries are one step"
+    torch.testing.assert_close(*losses, rtol=0, atol=0)
+    grads = [
+        torch.autograd.grad(loss, trainable(each), allow_unused=True)
+        for loss, each in zip(losses, (eager, learner), strict=True)
+    ]
+    torch.testing.assert_close(*grads, rtol=0, atol=0)
+    learner(episodes)
+    assert len(taken) == episodes.support.targets.shape[1] + 1, "by itself it is as it was"
 
 
 @pytest.mark.parametrize("name", ["protonet", "r2d2", "maml"])

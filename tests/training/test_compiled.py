@@ -1,4 +1,7 @@
 import copy
+import os
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -98,6 +101,35 @@ def test_gradient_checkpointing_is_refused(uncompiled):
     learner.gradient_checkpointing = True
     with pytest.raises(ValueError, match="MAML cannot be traced to one graph"):
         CompiledMetaLoss(learner)(waves().sample([0]))
+
+
+STEPS = """
+import copy, torch, kshot
+from kshot.training.compiled import compiled
+torch.manual_seed(0)
+eager = kshot.MANN(kshot.Flatten((2,)), 3, hidden=4, slots=5, width=3, num_heads=2).double()
+learner = copy.deepcopy(eager)
+loss = compiled(learner)
+for _ in range(2):
+    examples = kshot.Examples(torch.rand(2, 6, 2).double(), torch.eye(3).double().repeat(2, 2, 1))
+    episodes = kshot.Episodes(examples, examples, torch.arange(3).expand(2, 3))
+    values = [each(episodes) for each in (eager, loss)]
+    torch.testing.assert_close(*values)
+    for each in values:
+        each.backward()
+grads = [[p.grad for p in each.parameters()] for each in (eager, learner)]
+torch.testing.assert_close(*grads)
+print(torch._dynamo.utils.counters["stats"]["unique_graphs"])
+"""
+
+
+def test_a_step_of_reading_is_compiled_once_for_each_use_of_it():
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "KSHOT_CHECK_TYPES": "0"}
+    command = [sys.executable, "-c", STEPS]
+    process = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=240)
+    assert process.returncode == 0, process.stderr
+    # The first step, whose memory has no gradient yet, the others, and the one of all queries.
+    assert process.stdout.strip() == "3"
 
 
 def test_what_the_loss_does_not_read_is_left_alone(uncompiled):

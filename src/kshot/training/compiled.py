@@ -1,4 +1,4 @@
-"""The meta-gradient of a learner as one compiled graph."""
+"""The meta-gradient of a learner as one compiled graph, or of compiled steps."""
 
 import warnings
 from collections.abc import Callable
@@ -14,7 +14,38 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from kshot.episodes import Episodes, map_tensors
 from kshot.learner import MetaLearner
 
-__all__ = ["CompiledMetaLoss"]
+__all__ = ["CompiledMetaLoss", "CompiledSteps", "compiled"]
+
+
+def compiled(learner: MetaLearner) -> "CompiledMetaLoss | CompiledSteps":
+    """The meta-loss of a learner, compiled in the way that suits it."""
+    return CompiledMetaLoss(learner) if learner.repeated is None else CompiledSteps(learner)
+
+
+class CompiledSteps(nn.Module):
+    """The meta-loss of a learner, in which what it does over and over is compiled by itself.
+
+    A graph of all steps of a long sequence would keep the compiler busy for many minutes; one step
+    takes it seconds, for each shape of episodes, and what is between steps is left as it is. The
+    loss can be differentiated once.
+
+    Args:
+        learner: a learner with the name of that method as `repeated`.
+    """
+
+    def __init__(self, learner: MetaLearner) -> None:
+        super().__init__()
+        assert learner.repeated is not None
+        self.learner, self.name = learner, learner.repeated
+        self.step = torch.compile(getattr(learner, self.name), dynamic=False)
+
+    def forward(self, episodes: Episodes) -> Float[Tensor, ""]:
+        """The meta-loss of some episodes."""
+        setattr(self.learner, self.name, self.step)  # before the method of its class
+        try:
+            return self.learner(episodes)
+        finally:
+            delattr(self.learner, self.name)
 
 
 class CompiledMetaLoss(nn.Module):

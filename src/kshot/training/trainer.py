@@ -24,7 +24,7 @@ from kshot.training.checkpoint import (
     load_weights,
     save_checkpoint,
 )
-from kshot.training.compiled import CompiledMetaLoss
+from kshot.training.compiled import compiled
 from kshot.training.distributed import Processes, process_group
 from kshot.training.history import History
 from kshot.training.optimizer import (
@@ -143,7 +143,7 @@ class _Trainer:
         self.dtype = torch.float64 if config.precision == "float64" else torch.float32
         self.learner = learner.to(device, self.dtype)
         processes.broadcast(self.learner.state_dict().values())
-        self.meta_loss = CompiledMetaLoss(learner) if config.compile else learner
+        self.meta_loss = compiled(learner) if config.compile else learner
         self.optimizer = make_optimizer(learner, config)
         self.sampler, self.config, self.validation = sampler, config, validation
         self.folder, self.name, self.device, self.processes = folder, name, device, processes

@@ -73,6 +73,7 @@ class SequenceLearner(EmbeddingLearner[SequenceState], ABC, Generic[Memory]):
 
     batch_norm_policies = ("running",)
     online = True
+    repeated = "step"
 
     def __init__(
         self,
