@@ -12,6 +12,7 @@ NAMES = (
     "adapter",
     "last_block",
     "caltech101",
+    "update_rules",
     "copy_task",
     "learned_optimizer",
     "black_box",

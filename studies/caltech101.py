@@ -13,15 +13,14 @@ from functools import partial
 from pathlib import Path
 from statistics import fmean
 
-from kshot.cli import train
-from kshot.cli.scored_runs import differences_from_first
 from kshot.config import Choice
-from kshot.evaluation.results import merge_results
 from kshot.training.run import load_run, on_trained_encoder
-from kshot.training.scoring import Scored, evaluate_run
+from kshot.training.scoring import evaluate_run
+from studies.compared import scored, store, trained
 
 __all__ = ["main"]
 
+COMMAND = "python -m studies caltech101"
 RECIPE = "recipes/caltech101/compare.toml"
 RESULTS = Path("results/caltech101")
 
@@ -64,17 +63,12 @@ def main(arguments: list[str]) -> None:
     for backbone in arguments or BACKBONES:
         names = [name for name in RATES if (name, backbone) not in LEFT_OUT]
         folders = {name: _better_trained(name, backbone) for name in names}
-        scored = {folder: _scored(folder) for folder in folders.values()}
+        runs = {folder: scored(folder) for folder in folders.values()}
         for name, heads in HEADS:
             only, *others = heads
             head = max(heads, key=partial(_on_validation, folders[name])) if others else only
-            scored[folders[name] / head.name] = _scored(folders[name], head)
-        for one in differences_from_first(scored):
-            one.theirs.row["against"] = one.against
-        rows = [one.row for parts in scored.values() for one in parts]
-        path = RESULTS / f"{backbone}.json"
-        path.unlink(missing_ok=True)  # rows of a rate that is no longer the better one
-        merge_results(path, rows)
+            runs[folders[name] / head.name] = scored(folders[name], head, COMMAND)
+        store(RESULTS / f"{backbone}.json", runs)
 
 
 def training_command(learner: str, backbone: str, rate: str) -> list[str]:
@@ -92,31 +86,13 @@ def training_command(learner: str, backbone: str, rate: str) -> list[str]:
 
 def _better_trained(learner: str, backbone: str) -> Path:
     """The folder of the run, among those of all rates, that is best on validation classes."""
-    folders = [_trained(training_command(learner, backbone, rate)) for rate in RATES[learner]]
+    folders = [trained(training_command(learner, backbone, rate)) for rate in RATES[learner]]
     return max(folders, key=lambda folder: load_run(folder).training.best_score or 0.0)
-
-
-def _trained(arguments: list[str]) -> Path:
-    """The folder of a trained run."""
-    folder = Path(arguments[-1])
-    if not (folder / "results.json").exists():
-        train.main(["--resume", str(folder)] if (folder / "run.json").exists() else arguments)
-    return folder
 
 
 def _on_validation(folder: Path, head: Choice) -> float:
     """The mean accuracy of a head on a run's encoder, at all shots, on validation classes."""
     run = on_trained_encoder(load_run(folder), head)
     wanted = replace(run.config.evaluation, split="val", episodes=300)
-    scored = evaluate_run(run, folder, wanted)
-    return fmean(one.evaluation.interval.mean for one in scored if not one.baseline)
-
-
-def _scored(folder: Path, head: Choice | None = None) -> list[Scored]:
-    """The scores of a run, or of a head on its encoder."""
-    run = load_run(folder)
-    command = None
-    if head is not None:
-        run = on_trained_encoder(run, head)
-        command = "python -m studies caltech101"
-    return evaluate_run(run, folder, command=command)
+    found = evaluate_run(run, folder, wanted)
+    return fmean(one.evaluation.interval.mean for one in found if not one.baseline)
