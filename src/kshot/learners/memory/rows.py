@@ -48,8 +48,8 @@ ROWS: dict[str, LearnerRow] = {
         notes=(
             "each head has a least used slot of its own; labels are one-hot unless "
             "`labels` says letters; the last predictions of a sequence are those of queries that "
-            "are not written; Adam at 3e-3; test pictures are not moved; measured when a step "
-            "still wrote before it read"
+            "are not written; heads say how sharply they read (`sharpness`), which the paper's do "
+            "not; Adam at 3e-3; test pictures are not moved"
         ),
     ),
     "snail": LearnerRow(
