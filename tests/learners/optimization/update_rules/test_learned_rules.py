@@ -2,11 +2,13 @@
 
 import copy
 import math
+from functools import partial
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.fx.experimental.proxy_tensor import make_fx
 
 from kshot.learners.optimization.inner_loop import inner_loop
 from kshot.learners.optimization.update_rules import (
@@ -191,6 +193,14 @@ def test_chunks_and_tasks_at_once_change_nothing(name: str):
         torch.testing.assert_close(
             {key: value[number] for key, value in together.items()}, last(rule, task)
         )
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_a_graph_has_no_chunks(name: str):
+    rules = [make(name, chunk_size=size) for size in (2, 100)]
+    graphs = [make_fx(partial(last, rule))(start()) for rule in rules]
+    assert len({len(graph.graph.nodes) for graph in graphs}) == 1
+    torch.testing.assert_close(graphs[0](start()), last(make(name), start()))
 
 
 @pytest.mark.parametrize("name", RULES)

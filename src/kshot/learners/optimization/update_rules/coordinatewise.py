@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from kshot.backbones.recurrent import CellState, LSTMCell
 from kshot.learners.optimization.update_rules.base import Params, UpdateRule
 from kshot.learners.preprocessing import preprocess
+from kshot.transforms import being_traced
 
 __all__ = ["CoordinateState", "CoordinatewiseRule"]
 
@@ -43,7 +44,7 @@ class CoordinatewiseRule(UpdateRule):
         hidden: numbers of a layer's state.
         reads_loss: whether the loss is told beside the gradient.
         preprocessed: whether both are told as `preprocess` makes them, or as they are.
-        chunk_size: coordinates (of each task) computed at once.
+        chunk_size: coordinates (of each task) computed at once; all of them in a compiled graph.
     """
 
     def __init__(
@@ -85,7 +86,7 @@ class CoordinatewiseRule(UpdateRule):
                 tuple(layer.initial_state(len(values)) for layer in self._layers),
                 self.begin(values),
             )
-            for values in flatten(params).split(self.chunk_size)
+            for values in self._chunks(params)
         )
 
     def step(
@@ -98,8 +99,8 @@ class CoordinatewiseRule(UpdateRule):
     ) -> tuple[Params, tuple[CoordinateState, ...]]:
         """One step of every coordinate, by its gradient and its memory."""
         moved, after = [], []
-        chunks = (flatten(tree).split(self.chunk_size) for tree in (params, grads))
-        for values, slopes, (memory, own) in zip(*chunks, state, strict=True):
+        chunks = zip(self._chunks(params), self._chunks(grads), state, strict=True)
+        for values, slopes, (memory, own) in chunks:
             features, layers = self._told(slopes, loss), []
             for layer, before in zip(self._layers, memory, strict=True):
                 layers.append(layer(features, before))
@@ -112,6 +113,12 @@ class CoordinatewiseRule(UpdateRule):
     @property
     def _layers(self) -> list[LSTMCell]:
         return list(self.memory)  # pyright: ignore[reportReturnType]
+
+    def _chunks(self, params: Params) -> tuple[Float[Tensor, " n"], ...]:
+        """Coordinates that are computed at once."""
+        values = flatten(params)
+        # A compiler joins operations by itself, and each chunk would cost it a time of its own.
+        return (values,) if being_traced() else values.split(self.chunk_size)
 
     def _told(
         self, grads: Float[Tensor, " n"], loss: Float[Tensor, ""]
