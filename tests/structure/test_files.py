@@ -7,6 +7,7 @@ import tomllib
 from collections.abc import Iterator
 from itertools import zip_longest
 from pathlib import Path
+from statistics import median
 
 import pytest
 
@@ -284,6 +285,25 @@ def test_the_speed_of_reading_in_turn_is_what_was_measured():
     assert f"takes {of_mann['operations_a_step']:.0f} on small tensors" in text
     assert f"products are {100 * of_mann['share_of_matrix_products']:.0f} % of the time" in text
     assert f"it takes {by_name[compiled]['profile']['operations_a_step']:.0f}." in text
+
+
+def test_the_table_of_black_boxes_is_what_was_measured():
+    """Cells of docs/optimizers.md: a median over seeds (lowest to highest), in thousandths."""
+    rows = json.loads(read("results/optimizers/black_box.json"))
+    told = [line.strip("| ").split(" | ") for line in read("docs/optimizers.md").splitlines()]
+    names = {row["optimizer"] for row in rows}
+    assert {line[0]: line[1:] for line in told if line[0] in names} == {
+        name: [
+            spread([1000 * row[column] for row in rows if row["optimizer"] == name])
+            for column in ("regret_at_20", "regret_at_50")
+        ]
+        for name in names
+    }
+
+
+def spread(values: list[float]) -> str:
+    """A median, from the lowest to the highest."""
+    return f"{median(values):.3g} ({min(values):.3g} to {max(values):.3g})"
 
 
 def check_rows(path: str, keys: set[str]) -> None:
