@@ -23,15 +23,15 @@ COMMON = {
     "meta_sgd": "--learner.num-inner-steps 1 --learner.lowest-rate 0.05 "
     "--learner.highest-rate 0.2 --training.outer-lr 3e-3 --training.meta-batch-size 8",
     "fine_tuning": "--learner.tune head --learner.inner-lr 0.5 --learner.num-test-steps 100 "
-    "--training.outer-lr 1e-3",
+    "--training.outer-lr 1e-3 --training.no-compile",
 }
 PRE_TRAINING = {
     "omniglot": "--episodes.way 60 --episodes.shot 1 --episodes.query-shot 5",
     "caltech101": "--episodes.way 40 --episodes.shot 1 --episodes.query-shot 5",
 }
 ITERATIONS = {
-    "omniglot": {"lstm_meta_learner": 6000, "maml": 2000, "meta_sgd": 8000, "fine_tuning": 3000},
-    "caltech101": {"lstm_meta_learner": 4000, "maml": 300, "meta_sgd": 1000, "fine_tuning": 600},
+    "omniglot": {"lstm_meta_learner": 12000, "maml": 6000, "meta_sgd": 15000, "fine_tuning": 3000},
+    "caltech101": {"lstm_meta_learner": 6000, "maml": 800, "meta_sgd": 2500, "fine_tuning": 600},
 }
 
 
