@@ -1,9 +1,10 @@
 """`python -m studies update_rules [omniglot|caltech101]`: a learned update rule beside fixed ones.
 
 The LSTM meta-learner, MAML, Meta-SGD and fine-tuning after pre-training on one network, taught by
-one and five examples a class in turn (recipes/DATA/update_rules.toml). Each trains for about half
-an hour on one thread, which is a number of episodes of its own; pre-training needs less. A run that
-is there already is not trained again. All are scored on the same episodes of unseen classes.
+one and five examples a class in turn (recipes/DATA/update_rules.toml). Each has a number of
+iterations of its own, meant to take about half an hour on one thread; pre-training needs less. A
+run that is there already is not trained again. All are scored on the same episodes of unseen
+classes.
 """
 
 from pathlib import Path
@@ -14,7 +15,8 @@ __all__ = ["main"]
 
 DATA = ("omniglot", "caltech101")
 
-# Clipped, and an episode a step, as its authors train it; rates as the recipes on Omniglot chose.
+# The LSTM meta-learner as its authors train it, clipped, an episode a step; Meta-SGD's first rates as
+# its recipe on Omniglot chose them.
 COMMON = {
     "lstm_meta_learner": "--learner.num-inner-steps 5 --training.outer-lr 1e-3 "
     "--training.clip-norm 0.25",
