@@ -15,8 +15,8 @@ __all__ = ["main"]
 
 DATA = ("omniglot", "caltech101")
 
-# The LSTM meta-learner as its authors train it, clipped, an episode a step; Meta-SGD's first rates as
-# its recipe on Omniglot chose them.
+# The LSTM meta-learner as its authors train it: clipped, an episode a step. Meta-SGD's first rates
+# are those of its recipe on Omniglot.
 COMMON = {
     "lstm_meta_learner": "--learner.num-inner-steps 5 --training.outer-lr 1e-3 "
     "--training.clip-norm 0.25",
