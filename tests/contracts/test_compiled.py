@@ -3,6 +3,7 @@
 import copy
 from collections.abc import Callable
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -79,19 +80,22 @@ def test_compiled_steps_give_the_same_loss_and_gradient(
     padded: Make,
     monkeypatch: pytest.MonkeyPatch,
 ):
-    taken = []
+    steps: list[Mock] = []
 
-    def counted(step: Make, **options: Any) -> Make:
-        return lambda *inputs: (taken.append(options), step(*inputs))[1]
+    def watched(step: Make, **options: Any) -> Mock:
+        steps.append(Mock(side_effect=step))
+        return steps[-1]
 
-    monkeypatch.setattr(torch, "compile", counted)
+    monkeypatch.setattr(torch, "compile", watched)
     learner = make_learner(name, "mlp").train()
     episodes = make_episodes("mlp")
     learner, episodes = double_copy(learner, padded(episodes) if masked else episodes)
     eager, by_steps = copy.deepcopy(learner), compiled(learner)
     assert isinstance(by_steps, CompiledSteps)
     losses = [seeded(0, lambda loss=loss: loss(episodes)) for loss in (eager, by_steps)]
-    assert len(taken) == episodes.support.targets.shape[1] + 1, "the queries are one step"
+    (step,) = steps
+    taken = step.call_count
+    assert taken == episodes.support.targets.shape[1] + 1, "the queries are one step"
     torch.testing.assert_close(*losses, rtol=0, atol=0)
     grads = [
         torch.autograd.grad(loss, trainable(each), allow_unused=True)
@@ -99,7 +103,7 @@ def test_compiled_steps_give_the_same_loss_and_gradient(
     ]
     torch.testing.assert_close(*grads, rtol=0, atol=0)
     learner(episodes)
-    assert len(taken) == episodes.support.targets.shape[1] + 1, "by itself it is as it was"
+    assert step.call_count == taken, "by itself it is as it was"
 
 
 @pytest.mark.parametrize("name", ["protonet", "r2d2", "maml"])
