@@ -12,7 +12,8 @@ from torch import nn
 
 import kshot
 from kshot.training.problems import classifiers, digits
-from kshot.training.unroll import descent, train_unrolled
+from kshot.training.truncated import train_unrolled
+from kshot.training.unroll import descent
 
 ITERATIONS = 30
 

@@ -19,7 +19,8 @@ from torch import Tensor
 from kshot import BlackBoxOptimizer
 from kshot.learners.optimization.update_rules import SGD
 from kshot.training.problems import gaussian_processes
-from kshot.training.unroll import OptimizationProblem, descent, losses_along, search, train_unrolled
+from kshot.training.truncated import train_unrolled
+from kshot.training.unroll import OptimizationProblem, descent, losses_along, search
 from studies.optimizers import store
 
 __all__ = ["main"]

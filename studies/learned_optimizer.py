@@ -8,14 +8,15 @@ RMSProp and Adam, whose rates are searched for on other problems:
 - gates that say each coordinate's rate and momentum, from what they see of this step alone;
 - both in two levels: gates that read the memory.
 
-Gates start at the tuned rate of momentum .9. The rules of the digits are also put to deeper
-networks with another activation. A SHARE of the iterations is enough for a trial, and one above 1
-trains longer.
+Gates start near the tuned rate of momentum .9, and learn by evolution strategies: exact gradients
+through a hundred of their steps explode. The rules of the digits are also put to deeper networks
+with another activation. A SHARE of the iterations is enough for a trial, and one above 1 trains
+longer. A rule that is in runs/learned_optimizer already is not trained again.
 """
 
 import functools
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -28,13 +29,13 @@ from kshot import Adam, GatedRule, LearnedOptimizer, Momentum, UpdateRule
 from kshot.learners.optimization.update_rules import CoordinatewiseRule
 from kshot.plots import plot_descents
 from kshot.training.problems import classifiers, digits, quadratics
-from kshot.training.unroll import (
-    OptimizationProblem,
-    descent,
-    losses_along,
+from kshot.training.truncated import (
+    backpropagated,
+    evolved,
     summed_logarithms,
     train_unrolled,
 )
+from kshot.training.unroll import OptimizationProblem, descent, losses_along
 from studies.optimizers import store
 
 __all__ = ["main"]
@@ -44,6 +45,7 @@ TRAINED_STEPS = 100
 # Problems to choose weights by, to choose rates by and to judge by are never the same.
 VALIDATION, TUNING, TESTS = 20_000, 30_000, 40_000
 RATES = [10 ** (power / 4) for power in range(-12, 5)]
+FINER = 10 ** (1 / 8)
 TUNED: dict[str, Callable[[float], UpdateRule]] = {
     "gradient descent": GradientDescent,
     "momentum": Momentum,
@@ -52,6 +54,7 @@ TUNED: dict[str, Callable[[float], UpdateRule]] = {
     "Adam": Adam,
 }
 MEMORY, GATES, BOTH = "memory", "gates", "memory and gates"
+RUNS = Path("runs/learned_optimizer")
 FIGURE = Path("docs/figures/learned_optimizer.png")
 Draw = Callable[[int, torch.Generator], OptimizationProblem]
 
@@ -62,12 +65,14 @@ class Learned(NamedTuple):
     Attributes:
         make: an untrained one, from the tuned rate of momentum.
         training: arguments of `train_unrolled`.
-        first_order: whether the slopes that it reads are constants in training.
+        batch: problems at once in training.
+        evolves: whether by evolution strategies.
     """
 
     make: Callable[[float], CoordinatewiseRule]
     training: dict[str, Any]
-    first_order: bool
+    batch: int
+    evolves: bool = False
 
 
 class Family(NamedTuple):
@@ -76,14 +81,12 @@ class Family(NamedTuple):
     Attributes:
         draw: some problems of it.
         rules: what is trained.
-        batch: problems at once in training.
         tests: problems a seed is judged on.
         transfers: other distributions that the rules are put to.
     """
 
     draw: Draw
     rules: dict[str, Learned]
-    batch: int
     tests: int
     transfers: dict[str, Draw]
 
@@ -100,11 +103,10 @@ def families() -> dict[str, Family]:
                 MEMORY: Learned(
                     lambda rate: LearnedOptimizer(preprocessed=False),  # as the paper does here
                     {"iterations": 240, "outer_lr": 0.004, "objective": summed_logarithms},
-                    first_order=True,
+                    batch=64,
                 ),
-                **_gated({"iterations": 200, "outer_lr": 0.005}),
+                **_gated(400, batch=32, scale=1.0, between=(1e-3, 10.0)),
             },
-            batch=64,
             tests=256,
             transfers={},
         ),
@@ -114,12 +116,11 @@ def families() -> dict[str, Family]:
                 MEMORY: Learned(
                     lambda rate: LearnedOptimizer(),
                     {"iterations": 150, "outer_lr": 0.005},
-                    first_order=True,
+                    batch=2,
                 ),
-                **_gated({"iterations": 60, "outer_lr": 0.005}),
+                **_gated(300, batch=1, scale=10.0, between=(1e-2, 2.3)),
             },
-            batch=2,
-            tests=8,
+            tests=32,
             transfers={
                 "digits, 2 x 40 ReLU units": lambda num, generator: relu(num, generator=generator)
             },
@@ -127,17 +128,30 @@ def families() -> dict[str, Family]:
     }
 
 
-def _gated(training: dict[str, Any]) -> dict[str, Learned]:
+def _gated(
+    iterations: int, *, batch: int, scale: float, between: tuple[float, float]
+) -> dict[str, Learned]:
     """Gates that read what is told of a coordinate, and gates that read a memory of it."""
-    # What is gained at step 100 depends on all steps before: nothing is cut off.
-    training = {**training, "truncation": TRAINED_STEPS, "objective": last_logarithms}
+    training = {
+        "iterations": iterations,
+        "outer_lr": 0.02,
+        # What is gained at step 100 depends on all steps before: nothing is cut off.
+        "truncation": TRAINED_STEPS,
+        "objective": functools.partial(arrival, between=between),
+    }
     return {
         name: Learned(
             lambda rate, layers=layers: GatedRule(
-                num_layers=layers, enter=min(rate, 0.9), forget=None, keep=0.9
+                num_layers=layers,
+                hidden=8,
+                enter=rate / scale,
+                forget=None,
+                keep=0.9,
+                scale=scale,
             ),
-            {**training, "clip_norm": 1.0},
-            first_order=False,
+            training,
+            batch,
+            evolves=True,
         )
         for name, layers in ((GATES, 0), (BOTH, 1))
     }
@@ -156,9 +170,10 @@ def main(arguments: list[str]) -> None:
             rules: dict[str, UpdateRule] = {}
             seconds = {}
             for kind, learned in family.rules.items():
-                started = time.perf_counter()
-                rules[kind] = train(family, learned, rates[name]["momentum"], seed, share)
-                seconds[kind] = round(time.perf_counter() - started, 1)
+                torch.manual_seed(seed)
+                rule = learned.make(rates[name]["momentum"])
+                file = RUNS / f"{name}, {kind}, seed {seed}.pt"
+                rules[kind], seconds[kind] = rule, trained(file, rule, family, learned, seed, share)
             for problem, draw in problems.items():
                 tests = draw(family.tests, torch.Generator().manual_seed(TESTS + seed))
                 tuned = {kind: make(rates[problem][kind]) for kind, make in TUNED.items()}
@@ -180,53 +195,86 @@ def main(arguments: list[str]) -> None:
     draw_figure(rows)
 
 
-def train(
-    family: Family, learned: Learned, rate: float, seed: int, share: float
-) -> CoordinatewiseRule:
-    """A rule trained on problems of a family."""
-    torch.manual_seed(seed)
-    rule = learned.make(rate)
+def trained(
+    file: Path,
+    rule: CoordinatewiseRule,
+    family: Family,
+    learned: Learned,
+    seed: int,
+    share: float,
+) -> float:
+    """Train a rule on problems of a family, or take what is there; how many seconds it took."""
+    if file.exists():
+        found = torch.load(file)
+        rule.load_state_dict(found["rule"])
+        return found["seconds"]
+    started = time.perf_counter()
     generator = torch.Generator().manual_seed(seed)
     validation = family.draw(family.tests, torch.Generator().manual_seed(VALIDATION + seed))
-    iterations = max(1, round(share * learned.training["iterations"]))
+    evolution = functools.partial(
+        evolved,
+        network=rule,
+        num_pairs=8,
+        std=0.03,
+        generator=torch.Generator().manual_seed(seed),
+    )
     train_unrolled(
         rule,
-        lambda _: descent(
-            family.draw(family.batch, generator), rule, first_order=learned.first_order
-        ),
+        lambda _: descent(family.draw(learned.batch, generator), rule),
         num_steps=TRAINED_STEPS,
+        estimate=evolution if learned.evolves else backpropagated,
         validation=[descent(validation, rule)],
         criterion=final_median,
         validate_every=20,
-        **{**learned.training, "iterations": iterations},
+        **{
+            **learned.training,
+            "iterations": max(1, round(share * learned.training["iterations"])),
+        },
     )
-    return rule
+    seconds = round(time.perf_counter() - started, 1)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    torch.save({"rule": rule.state_dict(), "seconds": seconds}, file)
+    return seconds
 
 
-def last_logarithms(losses: Tensor) -> Tensor:
-    """Logarithms of the last losses: only where a descent arrives counts."""
-    return (losses[-10:] + 1e-4).log().mean()
+def arrival(losses: Tensor, between: tuple[float, float]) -> Tensor:
+    """Where descents arrive: logarithms of the last losses, of little slope outside two bounds.
+
+    Below the lower bound nothing is to be won that the median would show, and above the higher a
+    descent is lost already: so neither outweighs those between.
+    """
+    low, high = between
+    last = finite(losses[-10:])
+    return ((last + low) / (last + high)).log().mean()
+
+
+def finite(losses: Tensor) -> Tensor:
+    """Losses with a large number for those that are none."""
+    return losses.nan_to_num(nan=1e30, posinf=1e30)
 
 
 def final_median(losses: Tensor) -> Tensor:
     """The median over problems of the last losses, which are averaged over ten minibatches."""
-    return losses[-10:].mean(0).median()
+    return finite(losses[-10:]).mean(0).median()
 
 
 def tune(draw: Draw, num: int) -> dict[str, float]:
     """For each usual optimizer the rate whose median loss after 100 steps is lowest."""
     problem = draw(num, torch.Generator().manual_seed(TUNING))
+
+    def best(rates: Iterable[float], make: Callable[[float], UpdateRule]) -> float:
+        return min(rates, key=lambda rate: curve(problem, make(rate), TRAINED_STEPS)[-1])
+
     found = {}
     for name, make in TUNED.items():
-        ends = {rate: curve(problem, make(rate), TRAINED_STEPS)[-1] for rate in RATES}
-        found[name] = min(ends, key=lambda rate: ends[rate])
+        rate = best(RATES, make)
+        found[name] = best([rate / FINER, rate, rate * FINER], make)
     return found
 
 
 def curve(problem: OptimizationProblem, rule: UpdateRule, num_steps: int = STEPS) -> list[float]:
-    """The median loss over problems after each step; infinite where it is no number."""
-    losses = losses_along(descent(problem, rule), num_steps).nan_to_num(nan=torch.inf)
-    return losses.median(1).values.tolist()
+    """The median loss over problems after each step."""
+    return finite(losses_along(descent(problem, rule), num_steps)).median(1).values.tolist()
 
 
 def draw_figure(rows: list[dict[str, Any]]) -> None:

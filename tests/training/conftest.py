@@ -1,9 +1,14 @@
 import numpy as np
 import pytest
+import torch
+from torch import Tensor
 
 from kshot.config import EpisodeConfig
 from kshot.data.dataset import LabelledDataset
 from kshot.data.sampler import EpisodeSampler
+from kshot.learners.optimization.update_rules import Params
+from kshot.training.problems import quadratics
+from kshot.training.unroll import OptimizationProblem
 
 
 @pytest.fixture(scope="session")
@@ -18,3 +23,15 @@ def blobs() -> LabelledDataset:
 @pytest.fixture
 def sampler(blobs) -> EpisodeSampler:
     return EpisodeSampler(blobs, EpisodeConfig(way=5, shot=1, query_shot=3), seed=1, split="train")
+
+
+@pytest.fixture
+def bowls() -> OptimizationProblem:
+    """Three quadratics, with losses that grow with the step."""
+    problem = quadratics(3, 4, generator=torch.Generator().manual_seed(0))
+    matrices = torch.randn(3, 4, 4, generator=torch.Generator().manual_seed(1)).double() / 2
+
+    def loss(params: Params, step: int) -> Tensor:
+        return (matrices @ params["theta"].unsqueeze(-1)).square().sum((1, 2)) * (1 + step)
+
+    return OptimizationProblem({"theta": 100 * problem.init["theta"].double()}, loss)

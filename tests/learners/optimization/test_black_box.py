@@ -5,7 +5,8 @@ import torch
 
 from kshot.learners.optimization.black_box import BlackBoxOptimizer
 from kshot.training.problems import gaussian_processes
-from kshot.training.unroll import backpropagated, losses_along, search, train_unrolled
+from kshot.training.truncated import backpropagated, train_unrolled
+from kshot.training.unroll import losses_along, search
 
 
 def problem(num: int = 5, seed: int = 0):

@@ -25,7 +25,7 @@ RULES: dict[str, tuple[type[CoordinatewiseRule], dict[str, Any]]] = {
     "gates as in the paper": (GatedRule, {"num_layers": 0, "feedback_pre_sigmoid": False}),
     "memory and gates": (GatedRule, {"hidden": 4}),
     "gates of momentum": (GatedRule, {"num_layers": 0, "keep": 0.9, "forget": None}),
-    "memory and all gates": (GatedRule, {"hidden": 4, "keep": 0.9}),
+    "memory and all gates": (GatedRule, {"hidden": 4, "keep": 0.9, "scale": 0.5}),
     "memory": (LearnedOptimizer, {"hidden": 4}),
     "memory of raw gradients": (LearnedOptimizer, {"hidden": 4, "preprocessed": False}),
 }
@@ -82,6 +82,7 @@ def by_hand(rule: GatedRule, *, forget: float, enter: float, keep: float = 0.0) 
     for parameter in rule.parameters():
         nn.init.zeros_(parameter)
     wanted = {"forget": forget, "enter": enter, "keep": keep}
+    wanted["enter"] /= rule.scale
     shares = torch.tensor([wanted[name] for name in rule.gate_names], dtype=torch.float64)
     rule.from_features.bias.data.copy_(torch.logit(shares).clamp(-50, 50))
     return rule
@@ -161,6 +162,9 @@ def test_every_coordinate_moves_as_in_a_slow_loop(name: str):
 def slowly(rule: CoordinatewiseRule, x: Tensor, g: Tensor, loss: Tensor, memory: dict) -> Tensor:
     told = [g, loss] if isinstance(rule, GatedRule) else [g]
     features = torch.cat([preprocess(v) if rule.preprocessed else v.view(1) for v in told])
+    if isinstance(rule, GatedRule) and "keep" in rule.gate_names:
+        along = (g * memory.get("velocity", torch.zeros(()))).sign()
+        features = torch.cat([features, along.view(1)])
     for number, cell in enumerate(rule.memory):
         h, c = memory.get(number, (torch.zeros(cell.hidden), torch.zeros(cell.hidden)))
         z = cell.weight @ torch.cat([features, h.double()]) + cell.bias
@@ -178,7 +182,7 @@ def slowly(rule: CoordinatewiseRule, x: Tensor, g: Tensor, loss: Tensor, memory:
         memory["gate", k] = z + rule.from_value[k] * x + rule.from_gate[k] * before
         gates[gate] = memory["gate", k].sigmoid()
     memory["velocity"] = gates.get("keep", 0) * memory.get("velocity", 0) + g
-    return gates.get("forget", 1) * x - gates["enter"] * memory["velocity"]
+    return gates.get("forget", 1) * x - rule.scale * gates["enter"] * memory["velocity"]
 
 
 @pytest.mark.parametrize("name", RULES)

@@ -44,11 +44,19 @@ class CoordinatewiseRule(UpdateRule):
         hidden: numbers of a layer's state.
         reads_loss: whether the loss is told beside the gradient.
         preprocessed: whether both are told as `preprocess` makes them, or as they are.
+        num_more: numbers that the subclass tells beside these.
         chunk_size: coordinates (of each task) computed at once; all of them in a compiled graph.
     """
 
     def __init__(
-        self, *, num_layers: int, hidden: int, reads_loss: bool, preprocessed: bool, chunk_size: int
+        self,
+        *,
+        num_layers: int,
+        hidden: int,
+        reads_loss: bool,
+        preprocessed: bool,
+        num_more: int = 0,
+        chunk_size: int,
     ) -> None:
         super().__init__()
         if chunk_size < 1 or num_layers < 0:
@@ -59,7 +67,7 @@ class CoordinatewiseRule(UpdateRule):
         self.reads_loss = reads_loss
         self.preprocessed = preprocessed
         self.chunk_size = chunk_size
-        told = (2 if preprocessed else 1) * (2 if reads_loss else 1)
+        told = (2 if preprocessed else 1) * (2 if reads_loss else 1) + num_more
         self.memory = nn.ModuleList(
             LSTMCell(hidden if layer else told, hidden) for layer in range(num_layers)
         )
@@ -101,7 +109,7 @@ class CoordinatewiseRule(UpdateRule):
         moved, after = [], []
         chunks = zip(self._chunks(params), self._chunks(grads), state, strict=True)
         for values, slopes, (memory, own) in chunks:
-            features, layers = self._told(slopes, loss), []
+            features, layers = self.told(slopes, loss, own), []
             for layer, before in zip(self._layers, memory, strict=True):
                 layers.append(layer(features, before))
                 features = layers[-1][0]
@@ -109,6 +117,18 @@ class CoordinatewiseRule(UpdateRule):
             moved.append(new_values)
             after.append(CoordinateState(tuple(layers), own))
         return unflatten(torch.cat(moved), params), tuple(after)
+
+    def told(
+        self, grads: Float[Tensor, " n"], loss: Float[Tensor, ""], own: Any
+    ) -> Float[Tensor, "n inputs"]:
+        """What is told of coordinates, in the precision of the rule's own weights."""
+        numbers = [grads, loss] if self.reads_loss else [grads]
+        weight = next(self.parameters())
+        rows = [
+            preprocess(each.to(weight)) if self.preprocessed else each.to(weight).unsqueeze(-1)
+            for each in numbers
+        ]
+        return torch.cat([row.expand(len(grads), -1) for row in rows], -1)
 
     @property
     def _layers(self) -> list[LSTMCell]:
@@ -119,18 +139,6 @@ class CoordinatewiseRule(UpdateRule):
         values = flatten(params)
         # A compiler joins operations by itself, and each chunk would cost it a time of its own.
         return (values,) if being_traced() else values.split(self.chunk_size)
-
-    def _told(
-        self, grads: Float[Tensor, " n"], loss: Float[Tensor, ""]
-    ) -> Float[Tensor, "n inputs"]:
-        """What is told of coordinates, in the precision of the rule's own weights."""
-        numbers = [grads, loss] if self.reads_loss else [grads]
-        weight = next(self.parameters())
-        rows = [
-            preprocess(each.to(weight)) if self.preprocessed else each.to(weight).unsqueeze(-1)
-            for each in numbers
-        ]
-        return torch.cat([row.expand(len(grads), -1) for row in rows], -1)
 
 
 def flatten(params: Params) -> Float[Tensor, " n"]:

@@ -41,21 +41,24 @@ class GatedRule(CoordinatewiseRule):
     It starts close to gradient descent, with f between .982 and .993, i between .007 and .018. With
     `num_layers` 0 the gates see loss and gradient themselves: equations of section 3.1 alone.
 
-    As an optimizer of its own, for many steps, it has two options that are ours: a third gate says
-    how much of a velocity v stays, which takes the place of the gradient (heavy-ball momentum),
+    As an optimizer of its own, for many steps, it has options that are ours. A third gate says how
+    much of a velocity v stays, which takes the place of the gradient (heavy-ball momentum),
 
-        v <- sigma(m^) v + grad,   m^ <- W_M [h, theta, m^] + b_M;
+        v <- sigma(m^) v + grad,   m^ <- W_M [h, theta, m^] + b_M,
 
-    and the forget gate may be left out, for a parameter that decays does not stay in a minimum.
+    and what the gates depend on then includes whether gradient and velocity have the same sign: a
+    velocity that overshoots is told so. The forget gate may be left out, for a parameter that
+    decays does not stay in a minimum. The input gate, at most 1, may be scaled.
 
     Args:
         num_layers: layers of the memory.
         hidden: numbers of a layer's state.
-        enter: the input gate in the beginning, give or take: the learning rate.
+        enter: the input gate in the beginning, give or take; the learning rate, before `scale`.
         forget: the forget gate in the beginning; None for none, f = 1.
         keep: the gate of the velocity in the beginning; None for none.
         feedback_pre_sigmoid: whether gates see what they were before the sigmoid, as in the
             authors' code, or after it, as in the paper.
+        scale: of the input gate.
         chunk_size: coordinates (of each task) computed at once.
 
     Example:
@@ -79,6 +82,7 @@ class GatedRule(CoordinatewiseRule):
         forget: float | None = 0.989,
         keep: float | None = None,
         feedback_pre_sigmoid: bool = True,
+        scale: float = 1.0,
         chunk_size: int = 8192,
     ) -> None:
         super().__init__(
@@ -86,9 +90,11 @@ class GatedRule(CoordinatewiseRule):
             hidden=hidden,
             reads_loss=True,
             preprocessed=True,
+            num_more=0 if keep is None else 1,
             chunk_size=chunk_size,
         )
         self.feedback_pre_sigmoid = feedback_pre_sigmoid
+        self.scale = scale
         wanted = {"forget": forget, "enter": enter, "keep": keep}
         starts = {name: share for name, share in wanted.items() if share is not None}
         if not all(0 < share < 1 for share in starts.values()):
@@ -107,6 +113,16 @@ class GatedRule(CoordinatewiseRule):
         """All gates before the sigmoid, and the velocity: zero."""
         gates = self.from_gate.new_zeros(len(values), len(self.gate_names))
         return GateState(gates, torch.zeros_like(values) if "keep" in self.gate_names else ())
+
+    def told(
+        self, grads: Float[Tensor, " n"], loss: Float[Tensor, ""], own: GateState
+    ) -> Float[Tensor, "n inputs"]:
+        """Loss and gradient, and whether it has the velocity's sign: 1, -1, or 0 for neither."""
+        told = super().told(grads, loss, own)
+        if isinstance(own.velocity, Tensor):
+            same = grads.sign() * own.velocity.sign()
+            told = torch.cat([told, same.unsqueeze(-1).to(told)], -1)
+        return told
 
     def move(
         self,
@@ -127,7 +143,7 @@ class GatedRule(CoordinatewiseRule):
         if isinstance(velocity, Tensor):
             along = velocity = share["keep"] * velocity + grads
         stays = share["forget"] * values if "forget" in share else values
-        return stays - share["enter"] * along, GateState(gates, velocity)
+        return stays - self.scale * share["enter"] * along, GateState(gates, velocity)
 
     def gates(self, state: tuple[CoordinateState, ...]) -> dict[str, Float[Tensor, " n"]]:
         """The gates of every coordinate by name ("forget", "enter", "keep"), at the last step."""
