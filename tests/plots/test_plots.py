@@ -58,6 +58,12 @@ def test_descents_have_a_panel_a_problem_and_a_line_an_optimizer():
     assert axis.get_title() == "bowl" and axis.get_yscale() == "log"
 
 
+def test_a_descent_that_diverges_leaves_the_picture():
+    curves = {"bowl": {"wild": np.array([[3.0, 1e30]]), "calm": np.array([[3.0, 0.1]])}}
+    (axis,) = plot_descents(curves, until=1).axes
+    assert axis.get_ylim()[1] < 10
+
+
 def test_gates_are_drawn_by_the_median_and_the_middle_of_coordinates():
     gates = np.stack([np.linspace(0.9, 1, 11), np.linspace(0, 0.1, 11)], -1)[:, None]
     figure = plot_gates({"head": gates.repeat(3, 1)})

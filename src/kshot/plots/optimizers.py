@@ -20,7 +20,10 @@ def plot_descents(curves: Mapping[str, Mapping[str, np.ndarray]], *, until: int)
     figure = Figure(figsize=(4.4 * len(curves), 3.6), layout="constrained")
     axes = figure.subplots(1, len(curves), squeeze=False)[0]
     for axis, (problem, one) in zip(axes, curves.items(), strict=True):
-        for number, (name, losses) in enumerate(one.items()):
+        highest = 2 * max(losses[:, 0].max() for losses in one.values())
+        for number, (name, every) in enumerate(one.items()):
+            # What diverges leaves the picture instead of flattening all others.
+            losses = np.where(every <= highest, every, np.nan)
             color, style, _ = LINES[number % len(LINES)]
             steps = np.arange(1, losses.shape[1] + 1)
             axis.fill_between(

@@ -129,24 +129,22 @@ def evolved(
     sums = {name: torch.zeros_like(weight) for name, weight in weights.items()}
     carry: Any = ()
     for counts in _truncations(num_steps, truncation):
-        moves = {
-            name: std * _normal((num_pairs, *weight.shape), weight, generator)
-            for name, weight in weights.items()
-        }
-        sums = {name: total * persistent + moves[name] for name, total in sums.items()}
-        particles = {
-            f"network.{name}": weight + torch.cat([moves[name], -moves[name]])
-            for name, weight in weights.items()
-        }
-
         with torch.no_grad():
-            losses, carry = torch.func.vmap(partial(go_on, counts), randomness="same")(
-                particles, carry
-            )
+            moves = {
+                name: std * _normal((num_pairs, *weight.shape), weight, generator)
+                for name, weight in weights.items()
+            }
+            sums = {name: total * persistent + moves[name] for name, total in sums.items()}
+            particles = {
+                f"network.{name}": weight + torch.cat([moves[name], -moves[name]])
+                for name, weight in weights.items()
+            }
+            go_on_at_once = torch.func.vmap(partial(go_on, counts), randomness="same")
+            losses, carry = go_on_at_once(particles, carry)
             ahead, behind = torch.func.vmap(objective)(losses).view(2, num_pairs)
-        for name, weight in weights.items():
-            slope = torch.tensordot(ahead - behind, sums[name], 1) / (2 * std**2 * num_pairs)
-            weight.grad = slope if weight.grad is None else weight.grad + slope
+            for name, weight in weights.items():
+                slope = torch.tensordot(ahead - behind, sums[name], 1) / (2 * std**2 * num_pairs)
+                weight.grad = slope if weight.grad is None else weight.grad + slope
         yield losses.mean(0)
 
 
