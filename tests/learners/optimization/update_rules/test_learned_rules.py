@@ -25,6 +25,7 @@ RULES: dict[str, tuple[type[CoordinatewiseRule], dict[str, Any]]] = {
     "gates as in the paper": (GatedRule, {"num_layers": 0, "feedback_pre_sigmoid": False}),
     "memory and gates": (GatedRule, {"hidden": 4}),
     "gates of momentum": (GatedRule, {"num_layers": 0, "keep": 0.9, "forget": None}),
+    "gates of the memory alone": (GatedRule, {"hidden": 4, "keep": 0.9, "recurrent": False}),
     "memory and all gates": (GatedRule, {"hidden": 4, "keep": 0.9, "scale": 0.5}),
     "memory": (LearnedOptimizer, {"hidden": 4}),
     "memory of raw gradients": (LearnedOptimizer, {"hidden": 4, "preprocessed": False}),
@@ -179,7 +180,8 @@ def slowly(rule: CoordinatewiseRule, x: Tensor, g: Tensor, loss: Tensor, memory:
         before = memory.get(("gate", k), torch.zeros(()))
         before = before if rule.feedback_pre_sigmoid else before.sigmoid()
         z = rule.from_features.weight[k] @ features + rule.from_features.bias[k]
-        memory["gate", k] = z + rule.from_value[k] * x + rule.from_gate[k] * before
+        seen = rule.from_value[k] * x + rule.from_gate[k] * before if rule.recurrent else 0
+        memory["gate", k] = z + seen
         gates[gate] = memory["gate", k].sigmoid()
     memory["velocity"] = gates.get("keep", 0) * memory.get("velocity", 0) + g
     return gates.get("forget", 1) * x - rule.scale * gates["enter"] * memory["velocity"]

@@ -48,7 +48,9 @@ class GatedRule(CoordinatewiseRule):
 
     and what the gates depend on then includes whether gradient and velocity have the same sign: a
     velocity that overshoots is told so. The forget gate may be left out, for a parameter that
-    decays does not stay in a minimum. The input gate, at most 1, may be scaled.
+    decays does not stay in a minimum. The input gate, at most 1, may be scaled. And gates may do
+    without theta and themselves: what they were before the sigmoid, numbers like -4 that come back
+    at every step, makes much of small changes to their weights.
 
     Args:
         num_layers: layers of the memory.
@@ -56,8 +58,9 @@ class GatedRule(CoordinatewiseRule):
         enter: the input gate in the beginning, give or take; the learning rate, before `scale`.
         forget: the forget gate in the beginning; None for none, f = 1.
         keep: the gate of the velocity in the beginning; None for none.
-        feedback_pre_sigmoid: whether gates see what they were before the sigmoid, as in the
-            authors' code, or after it, as in the paper.
+        recurrent: whether gates depend on the parameter and on what they were.
+        feedback_pre_sigmoid: whether that is what they were before the sigmoid, as in the authors'
+            code, or after it, as in the paper.
         scale: of the input gate.
         chunk_size: coordinates (of each task) computed at once.
 
@@ -81,6 +84,7 @@ class GatedRule(CoordinatewiseRule):
         enter: float = 0.011,
         forget: float | None = 0.989,
         keep: float | None = None,
+        recurrent: bool = True,
         feedback_pre_sigmoid: bool = True,
         scale: float = 1.0,
         chunk_size: int = 8192,
@@ -101,8 +105,10 @@ class GatedRule(CoordinatewiseRule):
             raise ValueError(f"Gates are open to a share between 0 and 1, not {starts}.")
         self.gate_names = tuple(starts)
         self.from_features = nn.Linear(self.num_features, len(starts))
-        self.from_value = nn.Parameter(torch.empty(len(starts)))
-        self.from_gate = nn.Parameter(torch.empty(len(starts)))
+        self.recurrent = recurrent
+        if recurrent:
+            self.from_value = nn.Parameter(torch.empty(len(starts)))
+            self.from_gate = nn.Parameter(torch.empty(len(starts)))
         for parameter in self.parameters():
             nn.init.uniform_(parameter, -0.01, 0.01)
         with torch.no_grad():
@@ -111,7 +117,7 @@ class GatedRule(CoordinatewiseRule):
 
     def begin(self, values: Float[Tensor, " n"]) -> GateState:
         """All gates before the sigmoid, and the velocity: zero."""
-        gates = self.from_gate.new_zeros(len(values), len(self.gate_names))
+        gates = self.from_features.weight.new_zeros(len(values), len(self.gate_names))
         return GateState(gates, torch.zeros_like(values) if "keep" in self.gate_names else ())
 
     def told(
@@ -133,10 +139,12 @@ class GatedRule(CoordinatewiseRule):
     ) -> tuple[Float[Tensor, " n"], GateState]:
         """A share of each coordinate stays; a share of its gradient or velocity is taken away."""
         before, velocity = own
-        if not self.feedback_pre_sigmoid:
-            before = before.sigmoid()
-        seen = values.unsqueeze(-1).to(before.dtype)
-        gates = self.from_features(features) + self.from_value * seen + self.from_gate * before
+        gates = self.from_features(features)
+        if self.recurrent:
+            if not self.feedback_pre_sigmoid:
+                before = before.sigmoid()
+            seen = values.unsqueeze(-1).to(before.dtype)
+            gates = gates + self.from_value * seen + self.from_gate * before
         opened = gates.sigmoid().to(values.dtype).unbind(-1)
         share = dict(zip(self.gate_names, opened, strict=True))
         along = grads
