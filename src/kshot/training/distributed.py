@@ -5,6 +5,7 @@ they are computed, as DistributedDataParallel does.
 """
 
 import contextlib
+import importlib
 import os
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
@@ -78,6 +79,9 @@ def process_group(device: torch.device) -> Iterator[Processes]:
         torch.cuda.set_device(device)  # nccl's barrier runs on the current GPU
     owned = not dist.is_initialized()
     if owned:
+        # Its functions have the group that there is when they are imported, as by any optimizer, as
+        # a default: they would keep it, and a process that ends with the group's threads aborts.
+        importlib.import_module("torch.distributed.nn.functional")
         dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
     try:
         yield Processes(dist.get_rank(), dist.get_world_size())
