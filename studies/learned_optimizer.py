@@ -173,8 +173,12 @@ def main(arguments: list[str]) -> None:
             for kind, learned in family.rules.items():
                 torch.manual_seed(seed)
                 rule = learned.make(rates[name]["momentum"])
-                file = RUNS / f"{name}, {kind}, seed {seed}.pt"
-                rules[kind], seconds[kind] = rule, trained(file, rule, family, learned, seed, share)
+                iterations = max(1, round(share * learned.training["iterations"]))
+                seconds[kind] = trained(
+                    RUNS / f"{name}, {kind}, {iterations} iterations, seed {seed}.pt",
+                    *(rule, family, learned, seed, iterations),
+                )
+                rules[kind] = rule
             for problem, draw in problems.items():
                 tests = draw(family.tests, torch.Generator().manual_seed(TESTS + seed))
                 tuned = {kind: make(rates[problem][kind]) for kind, make in TUNED.items()}
@@ -202,7 +206,7 @@ def trained(
     family: Family,
     learned: Learned,
     seed: int,
-    share: float,
+    iterations: int,
 ) -> float:
     """Train a rule on problems of a family, or take what is there; how many seconds it took."""
     if file.exists():
@@ -227,10 +231,7 @@ def trained(
         validation=[descent(validation, rule)],
         criterion=final_median,
         validate_every=20,
-        **{
-            **learned.training,
-            "iterations": max(1, round(share * learned.training["iterations"])),
-        },
+        **{**learned.training, "iterations": iterations},
     )
     seconds = round(time.perf_counter() - started, 1)
     file.parent.mkdir(parents=True, exist_ok=True)

@@ -256,5 +256,12 @@ def test_a_rule_learns_by_backpropagation_and_the_best_is_kept():
         train_unrolled(rule, lambda i: descent(_nowhere(), rule), iterations=1, num_steps=2)
 
 
+def test_losses_that_are_not_finite_are_told_though_slopes_are():
+    leaky = Leaky()
+    endless = Unroll(lambda: torch.zeros(1), lambda x, count: (leaky.theta + math.inf, x))
+    with pytest.raises(FloatingPointError, match="Objective or gradient of iteration 0"):
+        train_unrolled(leaky, lambda i: endless, iterations=1, num_steps=1)
+
+
 def _nowhere() -> OptimizationProblem:
     return OptimizationProblem({"x": torch.ones(1, 1)}, lambda p, step: p["x"].sum(-1) / 0)

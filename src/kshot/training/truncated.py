@@ -183,7 +183,7 @@ def train_unrolled(
         The mean loss of each iteration, over its steps and problems.
 
     Raises:
-        FloatingPointError: when a gradient is not finite.
+        FloatingPointError: when the objective or its gradient is not finite.
     """
     optimizer = torch.optim.Adam([p for p in network.parameters() if p.requires_grad], lr=outer_lr)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, iterations)
@@ -194,10 +194,10 @@ def train_unrolled(
         losses = []
         for part in estimate(draw(iteration), num_steps, truncation, objective):
             norm = nn.utils.clip_grad_norm_(network.parameters(), clip_norm or math.inf)
-            if not norm.isfinite():
+            if not (norm.isfinite() and objective(part).isfinite()):
                 raise FloatingPointError(
-                    f"The gradient of iteration {iteration} is not finite: lower outer_lr, or set "
-                    "clip_norm."
+                    f"Objective or gradient of iteration {iteration} is not finite: lower "
+                    "outer_lr, or set clip_norm."
                 )
             optimizer.step()
             optimizer.zero_grad()
