@@ -132,6 +132,15 @@ def test_rows_that_are_no_examples_have_no_place_in_the_sequence(
     torch.testing.assert_close(shorter[[0, 2]], predictions(learner, vectors)[[0, 2]])
 
 
+def test_attention_looks_for_what_resembles_before_it_has_learned():
+    torch.manual_seed(0)
+    attention, x = Attention(16, 64, 8), torch.randn(1, 5, 16)
+    alike = x + 0.1 * torch.randn(1, 5, 16)
+    real, itself = torch.ones(1, 5, dtype=torch.bool), torch.zeros(1, 5, 64)
+    weights = attention.weights(alike, itself, attention.key(x), real)
+    assert weights[0].argmax(-1).tolist() == [0, 1, 2, 3, 4]
+
+
 def test_queries_do_not_see_one_another(mlp: MLP, vectors: Episodes):
     learner = learner_on(mlp)
     state, inputs = learner.adapt(vectors.support), vectors.query.inputs

@@ -74,9 +74,11 @@ class SNAIL(EmbeddingLearner[ReadSequence]):
         ValueError: when an episode has more classes than a label has columns.
 
     Note:
-        Dilations begin at 2, as the paper's pseudo-code has them, so that convolutions reach an
-        even number of steps back; the other steps are attention's. The paper has one query an
-        episode; several have the same loss on average.
+        Queries and keys of attention begin with the same weights, four times as large as usual, so
+        that a step looks for what resembles it before anything is learned; the paper does not say
+        how they begin. Dilations begin at 2, as its pseudo-code has them, so that convolutions
+        reach an even number of steps back; the other steps are attention's. The paper has one query
+        an episode; several have the same loss on average.
 
     Example:
         >>> from kshot.backbones.mlp import MLP
@@ -244,6 +246,9 @@ class Attention(nn.Module):
         self.key = nn.Linear(channels, key_size)
         self.value = nn.Linear(channels, value_size)
         self.scale = key_size**-0.5
+        # What resembles a step is found from the start: to learn that much takes long.
+        self.key.weight.data.mul_(4)
+        self.query.load_state_dict(self.key.state_dict())
 
     def forward(
         self, x: Float[Tensor, "tasks n channels"], real: Bool[Tensor, "tasks n"]
