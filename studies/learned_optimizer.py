@@ -9,16 +9,16 @@ RMSProp and Adam, whose rates are searched for on other problems:
 - both in two levels: gates that read the memory.
 
 Gates start near half the tuned rate of momentum .9, and learn by evolution strategies: exact
-gradients through a hundred of their steps explode. The rules of the digits are also put to deeper
-networks with another activation. A SHARE of the iterations is enough for a trial, and one above 1
-trains longer. A rule that is in runs/learned_optimizer already is not trained again.
+gradients through a hundred of their steps explode. The rules of the digits are also put to wider
+and deeper networks and to another activation. A SHARE of the iterations is enough for a trial, and
+one above 1 trains longer. A rule that is in runs/learned_optimizer already is not trained again.
 """
 
 import functools
 import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -93,9 +93,13 @@ class Family(NamedTuple):
 
 def families() -> dict[str, Family]:
     """What there is to learn."""
-    examples = digits()
-    relu = functools.partial(classifiers, examples=examples, widths=(40, 40), activation="relu")
-    sigmoid = functools.partial(classifiers, examples=examples)
+    images = digits()
+
+    def networks(widths: tuple[int, ...], activation: Literal["sigmoid", "relu"]) -> Draw:
+        return lambda num, generator: classifiers(
+            num, images, widths=widths, activation=activation, generator=generator
+        )
+
     return {
         "quadratics": Family(
             lambda num, generator: quadratics(num, generator=generator),
@@ -111,7 +115,7 @@ def families() -> dict[str, Family]:
             transfers={},
         ),
         "digits, 20 sigmoid units": Family(
-            lambda num, generator: sigmoid(num, generator=generator),
+            networks((20,), "sigmoid"),
             {
                 MEMORY: Learned(
                     lambda rate: LearnedOptimizer(),
@@ -122,7 +126,10 @@ def families() -> dict[str, Family]:
             },
             tests=32,
             transfers={
-                "digits, 2 x 40 ReLU units": lambda num, generator: relu(num, generator=generator)
+                "digits, 40 sigmoid units": networks((40,), "sigmoid"),
+                "digits, 2 x 20 sigmoid units": networks((20, 20), "sigmoid"),
+                "digits, 20 ReLU units": networks((20,), "relu"),
+                "digits, 2 x 40 ReLU units": networks((40, 40), "relu"),
             },
         ),
     }

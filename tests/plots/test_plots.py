@@ -64,6 +64,15 @@ def test_a_descent_that_diverges_leaves_the_picture():
     assert axis.get_ylim()[1] < 10
 
 
+def test_descents_have_at_most_three_panels_in_a_row():
+    figure = plot_descents({str(n): {"a": np.ones((1, 2))} for n in range(4)}, until=1)
+    places = [axis.get_subplotspec() for axis in figure.axes]
+    assert [(place.rowspan.start, place.colspan.start) for place in places if place] == [
+        *((0, 0), (0, 1), (0, 2)),
+        (1, 0),
+    ]
+
+
 def test_gates_are_drawn_by_the_median_and_the_middle_of_coordinates():
     gates = np.stack([np.linspace(0.9, 1, 11), np.linspace(0, 0.1, 11)], -1)[:, None]
     figure = plot_gates({"head": gates.repeat(3, 1)})

@@ -1,5 +1,6 @@
 """Learned optimizers: how losses fall, and what gates do."""
 
+import math
 from collections.abc import Mapping
 
 import numpy as np
@@ -17,9 +18,13 @@ def plot_descents(curves: Mapping[str, Mapping[str, np.ndarray]], *, until: int)
         curves: for each kind of problem, for each optimizer (seeds, steps).
         until: the step that optimizers were trained or tuned for.
     """
-    figure = Figure(figsize=(4.4 * len(curves), 3.6), layout="constrained")
-    axes = figure.subplots(1, len(curves), squeeze=False)[0]
-    for axis, (problem, one) in zip(axes, curves.items(), strict=True):
+    columns = min(len(curves), 3)
+    rows = math.ceil(len(curves) / columns)
+    figure = Figure(figsize=(4.4 * columns, 3.6 * rows), layout="constrained")
+    axes = figure.subplots(rows, columns, squeeze=False)
+    for axis in axes.flat[len(curves) :]:
+        axis.remove()
+    for axis, (problem, one) in zip(axes.flat, curves.items(), strict=False):
         highest = 2 * max(losses[:, 0].max() for losses in one.values())
         for number, (name, every) in enumerate(one.items()):
             # What diverges leaves the picture instead of flattening all others.
@@ -36,8 +41,8 @@ def plot_descents(curves: Mapping[str, Mapping[str, np.ndarray]], *, until: int)
         axis.set_xlabel("step; band: all seeds")
         axis.spines[["top", "right"]].set_visible(False)
         axis.grid(axis="y", alpha=0.25)
-    axes[0].set_ylabel("median loss over problems")
-    axes[0].legend(fontsize=8, frameon=False)
+    axes[0, 0].set_ylabel("median loss over problems")
+    axes[0, 0].legend(fontsize=8, frameon=False)
     return figure
 
 
