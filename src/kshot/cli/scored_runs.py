@@ -81,8 +81,13 @@ def own_conditions(
 
 
 def differences_from_first(scored: dict[Path, list[Scored]]) -> list[Difference]:
-    """Every later run less the first, where the episodes are the same."""
+    """Every later run less the first, where the episodes are the same.
+
+    How many inner steps it takes is each run's own affair; where one was scored after several
+    numbers of steps, equal numbers are compared.
+    """
     start, *others = scored
+    several = any(len(_steps(runs)) > 1 for runs in scored.values())
     return [
         Difference(
             (other, start), theirs, first, paired_difference(theirs.evaluation, first.evaluation)
@@ -91,7 +96,7 @@ def differences_from_first(scored: dict[Path, list[Scored]]) -> list[Difference]
         for first, theirs in product(scored[start], scored[other])
         if not (first.baseline or theirs.baseline)
         and same_episodes(first.row, theirs.row)
-        and _same_steps(first.row, theirs.row)
+        and (not several or len(_steps([first, theirs])) <= 1)
     ]
 
 
@@ -131,10 +136,9 @@ def side_by_side_figure(runs: dict[Path, Run], rows: list[dict[str, Any]]) -> Fi
     return comparison_figure(rows)
 
 
-def _same_steps(ours: dict[str, Any], theirs: dict[str, Any]) -> bool:
-    """Whether two learners took equally many inner steps, as far as both take any."""
-    steps = {ours["num_test_steps"], theirs["num_test_steps"]} - {None}
-    return len(steps) <= 1
+def _steps(scored: list[Scored]) -> set[int]:
+    """The numbers of inner steps after which a run was scored, of a learner that takes any."""
+    return {each.row["num_test_steps"] for each in scored} - {None}
 
 
 def _interval(one: Difference) -> str:
