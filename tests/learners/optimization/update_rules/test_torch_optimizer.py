@@ -10,6 +10,8 @@ from torch import Tensor, nn
 from kshot.learners.optimization.update_rules import (
     SGD,
     Adam,
+    GatedRule,
+    LearnedOptimizer,
     LearnedRates,
     Momentum,
     UpdateRule,
@@ -76,9 +78,23 @@ def test_a_learned_rule_knows_parameters_by_name():
     torch.testing.assert_close(ours, theirs)
 
 
-def test_a_parameter_without_a_gradient_stays():
+@pytest.mark.parametrize("rule", [SGD(0.1), LearnedOptimizer(hidden=2), Momentum(0.1)])
+def test_a_parameter_without_a_gradient_stays(rule: UpdateRule):
     network = net()
-    optimizer = torch_optimizer(SGD(0.1), network.named_parameters())
+    frozen, unused, *others = network.parameters()
+    frozen.requires_grad_(False)
     before = [value.detach().clone() for value in network.parameters()]
+    optimizer = torch_optimizer(rule, network.named_parameters())
+    for value in others:
+        value.grad = torch.ones_like(value)
     optimizer.step()
-    assert all(map(torch.equal, before, network.parameters()))
+    assert frozen.equal(before[0]) and unused.equal(before[1])
+    assert not any(map(torch.equal, before[2:], others))
+
+
+def test_a_rule_that_reads_the_loss_needs_a_closure():
+    network = net()
+    optimizer = torch_optimizer(GatedRule(), network.named_parameters())
+    network(torch.ones(1, 3, dtype=torch.float64)).sum().backward()
+    with pytest.raises(ValueError, match=r"Call step\(closure\)"):
+        optimizer.step()
