@@ -263,5 +263,31 @@ def test_losses_that_are_not_finite_are_told_though_slopes_are():
         train_unrolled(leaky, lambda i: endless, iterations=1, num_steps=1)
 
 
+def test_a_criterion_that_is_never_finite_is_told():
+    leaky = Leaky()
+    with pytest.raises(FloatingPointError, match="criterion was finite at no validation"):
+        train_unrolled(
+            leaky,
+            lambda i: leaky.process(),
+            **{"iterations": 2, "num_steps": 3, "truncation": 3},
+            validation=[leaky.process()],
+            criterion=lambda losses: losses.sum() / 0,
+        )
+
+
+def test_what_nothing_can_be_learned_from_is_refused():
+    leaky, other = Leaky(), Leaky()
+    told = {"num_pairs": 2, "std": 0.1, "generator": torch.Generator()}
+    for estimate in (backpropagated, partial(evolved, network=other, **told)):
+        with pytest.raises(ValueError, match="must be of this network"):
+            train_unrolled(leaky, lambda i: other.process(), iterations=1, estimate=estimate)
+    for steps in ((0, 5), (5, 0)):
+        with pytest.raises(ValueError, match="at least 1 step, not"):
+            list(backpropagated(leaky.process(), *steps))
+    for wrong in ({"num_pairs": 0}, {"std": 0.0}, {"std": -0.1}):
+        with pytest.raises(ValueError, match="num_pairs must be at least 1 and std above 0"):
+            list(evolved(leaky.process(), 1, 1, network=leaky, **(told | wrong)))
+
+
 def _nowhere() -> OptimizationProblem:
     return OptimizationProblem({"x": torch.ones(1, 1)}, lambda p, step: p["x"].sum(-1) / 0)

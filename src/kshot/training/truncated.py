@@ -114,10 +114,15 @@ def evolved(
     Yields:
         The losses of each truncation, averaged over particles.
 
+    Raises:
+        ValueError: without pairs, or for moves of no length.
+
     Reference:
         Unbiased Gradient Estimation in Unrolled Computation Graphs with Persistent Evolution
         Strategies. ICML 2021. https://arxiv.org/abs/2112.13835
     """
+    if num_pairs < 1 or std <= 0:
+        raise ValueError(f"num_pairs must be at least 1 and std above 0: {num_pairs} and {std}.")
     weights = {name: weight for name, weight in network.named_parameters() if weight.requires_grad}
     moved_process = _Moved(network, process)
 
@@ -183,7 +188,9 @@ def train_unrolled(
         The mean loss of each iteration, over its steps and problems.
 
     Raises:
-        FloatingPointError: when the objective or its gradient is not finite.
+        FloatingPointError: when the objective or its gradient is not finite, or the criterion at
+            no validation.
+        ValueError: when processes or estimate are of another network.
     """
     optimizer = torch.optim.Adam([p for p in network.parameters() if p.requires_grad], lr=outer_lr)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, iterations)
@@ -193,11 +200,13 @@ def train_unrolled(
         optimizer.zero_grad()
         losses = []
         for part in estimate(draw(iteration), num_steps, truncation, objective):
+            if all(weight.grad is None for weight in network.parameters()):
+                raise ValueError("No gradient: processes and estimate must be of this network.")
             norm = nn.utils.clip_grad_norm_(network.parameters(), clip_norm or math.inf)
             if not (norm.isfinite() and objective(part).isfinite()):
                 raise FloatingPointError(
                     f"Objective or gradient of iteration {iteration} is not finite: lower "
-                    "outer_lr, or set clip_norm."
+                    "outer_lr, set clip_norm, or choose an objective that forgives such losses."
                 )
             optimizer.step()
             optimizer.zero_grad()
@@ -210,14 +219,22 @@ def train_unrolled(
             score = torch.stack(scores).mean().item()
             if score < best:
                 best, best_weights = score, map_tensors(Tensor.clone, dict(network.state_dict()))
+    if validation and best == math.inf:
+        raise FloatingPointError(
+            "The criterion was finite at no validation: lower outer_lr, or choose one that "
+            "forgives such losses. The last weights are left in the network."
+        )
     if validation:
         network.load_state_dict(best_weights)
     return history
 
 
 def _truncations(num_steps: int, truncation: int) -> list[range]:
-    if truncation < 1:
-        raise ValueError(f"A truncation must have at least 1 step, not {truncation}.")
+    if min(num_steps, truncation) < 1:
+        raise ValueError(
+            f"An unroll and a truncation must have at least 1 step, not {num_steps} and "
+            f"{truncation}."
+        )
     return [
         range(first, min(first + truncation, num_steps))
         for first in range(0, num_steps, truncation)

@@ -79,7 +79,8 @@ def descent(problem: OptimizationProblem, rule: UpdateRule, *, first_order: bool
     Args:
         problem: what to minimize.
         rule: by what; each problem has a state of its own.
-        first_order: take the slopes that the rule reads as constants.
+        first_order: take the slopes that the rule reads as constants; evolution strategies, which
+            differentiate nothing, see what depends on them all the same.
 
     Example:
         >>> from kshot.learners.optimization.update_rules import SGD
