@@ -60,8 +60,8 @@ ROWS: dict[str, LearnerRow] = {
         online=True,
         notes=(
             "several queries an episode instead of one, each the last step of its own sequence;"
-            " dilations 2, 4, ... as printed; training pictures are moved a little and classes "
-            "mirrored"
+            " dilations 2, 4, ... as printed; queries and keys of attention begin with the same"
+            " weights; training pictures are moved a little and classes mirrored"
         ),
     ),
     "metanet": LearnerRow(
