@@ -301,6 +301,24 @@ def test_the_table_of_black_boxes_is_what_was_measured():
     }
 
 
+def test_the_table_of_learned_optimizers_is_what_was_measured():
+    """Cells of docs/optimizers.md: the loss after 100 steps, for each kind of problem."""
+    found: dict[str, dict[str, list[float]]] = {}
+    for row in json.loads(read("results/optimizers/learned_optimizer.json")):
+        of_optimizer = found.setdefault(row["optimizer"], {})
+        of_optimizer.setdefault(row["problem"], []).append(row["loss_at_100"])
+    told: dict[str, dict[str, str]] = {}
+    for table in read("docs/optimizers.md").split("| loss after 100 steps |")[1:]:
+        lines = table.partition("\n\n")[0].splitlines()
+        problems, _, *cells = (line.strip("| ").split(" | ") for line in lines)
+        for name, *losses in cells:
+            told.setdefault(name, {}).update(zip(problems, losses, strict=True))
+    assert told == {
+        name: {problem: spread(losses) for problem, losses in of_optimizer.items()}
+        for name, of_optimizer in found.items()
+    }
+
+
 def spread(values: list[float]) -> str:
     """A median, from the lowest to the highest."""
     return f"{median(values):.3g} ({min(values):.3g} to {max(values):.3g})"
