@@ -96,8 +96,9 @@ def train(seed: int, share: float) -> BlackBoxOptimizer:
 def lowest_throughout(improvements: Tensor) -> Tensor:
     """The lowest value so far, averaged over evaluations: improvements up to each, added up.
 
-    Their plain sum, the paper's L_OI, is the lowest value at the end alone: a network that learned
-    by it is in no hurry.
+    But a first value above zero, the functions' mean, counts as zero. The plain sum of
+    improvements, the paper's L_OI, is the lowest value at the end alone: a network that learned by
+    it is in no hurry.
     """
     return improvements.cumsum(0).mean()
 
