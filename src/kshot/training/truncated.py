@@ -219,12 +219,12 @@ def train_unrolled(
             score = torch.stack(scores).mean().item()
             if score < best:
                 best, best_weights = score, map_tensors(Tensor.clone, dict(network.state_dict()))
-    if validation and best == math.inf:
-        raise FloatingPointError(
-            "The criterion was finite at no validation: lower outer_lr, or choose one that "
-            "forgives such losses. The last weights are left in the network."
-        )
     if validation:
+        if best == math.inf:
+            raise FloatingPointError(
+                "The criterion was finite at no validation: lower outer_lr, or choose one that "
+                "forgives such losses. The last weights are left in the network."
+            )
         network.load_state_dict(best_weights)
     return history
 

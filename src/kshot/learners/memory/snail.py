@@ -246,7 +246,7 @@ class Attention(nn.Module):
         self.key = nn.Linear(channels, key_size)
         self.value = nn.Linear(channels, value_size)
         self.scale = key_size**-0.5
-        # What resembles a step is found from the start: to learn that much takes long.
+        # What resembles a step is found from the start.
         self.key.weight.data.mul_(4)
         self.query.load_state_dict(self.key.state_dict())
 
