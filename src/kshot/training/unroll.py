@@ -125,7 +125,17 @@ def search(
         optimizer: by what.
         observed_improvement: let the loss of a step be by how much its value is below the lowest so
             far, or zero, instead of the value (L_OI instead of L_sum in the paper).
+
+    Raises:
+        ValueError: when the functions are not of `x` alone, or of another dimension.
     """
+    shapes = {name: tuple(value.shape[1:]) for name, value in problem.init.items()}
+    if shapes != {"x": (optimizer.dim,)}:
+        raise ValueError(
+            f"A black-box optimizer of {optimizer.dim} dimensions minimizes functions of x, of "
+            f"shape ({optimizer.dim},) each; these are of "
+            f"{', '.join(f'{name} {shape}' for name, shape in shapes.items())}."
+        )
 
     def init() -> Search:
         return optimizer.start(len(problem.init["x"]))

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from kshot.learners.optimization.black_box import BlackBoxOptimizer
-from kshot.training.problems import gaussian_processes
+from kshot.training.problems import classifiers, digits, gaussian_processes
 from kshot.training.truncated import backpropagated, train_unrolled
 from kshot.training.unroll import losses_along, search
 
@@ -41,6 +41,14 @@ def test_observed_improvement_by_its_definition():
         for value, loss in zip(values[:, number].tolist(), losses[:, number], strict=True):
             torch.testing.assert_close(loss, torch.tensor(min(value - lowest, 0.0)))
             lowest = value if lowest == 0.0 else min(lowest, value)
+
+
+def test_functions_of_something_else_are_refused():
+    with pytest.raises(ValueError, match=r"3 dimensions .* shape \(3,\) each; these are of x \(2,\)"):
+        search(problem(), BlackBoxOptimizer(3))
+    networks = classifiers(2, digits(), generator=torch.Generator())
+    with pytest.raises(ValueError, match="these are of .*bias"):
+        search(networks, BlackBoxOptimizer(2))
 
 
 def test_gradients_flow_through_the_values():
