@@ -44,10 +44,10 @@ def test_observed_improvement_by_its_definition():
 
 
 def test_functions_of_something_else_are_refused():
-    with pytest.raises(ValueError, match=r"3 dimensions .* shape \(3,\) each; these are of x \(2,\)"):
+    with pytest.raises(ValueError, match=r"3 dimensions .* \(3,\) each; these are of x \(2,\)"):
         search(problem(), BlackBoxOptimizer(3))
     networks = classifiers(2, digits(), generator=torch.Generator())
-    with pytest.raises(ValueError, match="these are of .*bias"):
+    with pytest.raises(ValueError, match=r"these are of .*bias"):
         search(networks, BlackBoxOptimizer(2))
 
 
