@@ -80,11 +80,10 @@ def logits_of_one_task(
         gradients += slope(loss, w)
 
     def read(*sequence: Tensor) -> Tensor:
-        state = None
+        state = learner.task_reader.initial_state(1)
         for value in sequence:
-            state = learner.task_reader(value, state)
-        assert state is not None
-        return learner.task_weight(state[0]) / 6**0.5
+            state = learner.task_reader(value.unsqueeze(0), state)
+        return learner.task_weight(state[0][0]) / 6**0.5
 
     fast = for_each_weight(read, *gradients)
     keys = [w @ x + fast @ x for x in u_body(inputs)]

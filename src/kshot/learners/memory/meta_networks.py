@@ -3,6 +3,7 @@
 import copy
 from collections.abc import Callable
 from contextlib import nullcontext
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -11,8 +12,9 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from kshot.backbones.heads import embedding_dim
+from kshot.backbones.recurrent import LSTMCell
 from kshot.config import BatchNormPolicy
-from kshot.episodes import Inputs
+from kshot.episodes import Inputs, map_tensors
 from kshot.learners.embedding_learner import EmbeddingLearner, labelled_embeddings
 from kshot.learners.metric.distances import cosines
 from kshot.learners.papers import MUNKHDALAI_2017
@@ -119,7 +121,7 @@ class MetaNet(EmbeddingLearner[FastWeightMemory]):
         self.classifier = nn.Linear(dim, max_way, bias=False).requires_grad_(False)
         self.hidden = nn.Linear(dim, dim, bias=False)
         self.output = nn.Linear(dim, max_way, bias=False)
-        self.task_reader = nn.LSTMCell(2, units)
+        self.task_reader = LSTMCell(2, units)
         self.task_weight = nn.Linear(units, 1)
         self.example_weight = nn.Sequential(
             nn.Linear(2, units), nn.ReLU(), nn.Linear(units, units), nn.ReLU(), nn.Linear(units, 1)
@@ -222,12 +224,12 @@ class MetaNet(EmbeddingLearner[FastWeightMemory]):
     ) -> Float[Tensor, "tasks dim dim"]:
         """The fast weights that the LSTM gives after the last gradient that counts."""
         tasks, _, dim, _ = gradients.shape
-        hidden = cell = gradients.new_zeros(tasks * dim * dim, self.task_reader.hidden_size)
+        state = self.task_reader.initial_state(tasks * dim * dim)
         for gradient, real in zip(gradients.unbind(1), counted.unbind(1), strict=True):
-            read = self.task_reader(preprocess(gradient, p=7.0).view(-1, 2), (hidden, cell))
+            read = self.task_reader(preprocess(gradient, p=7.0).view(-1, 2), state)
             real = real.repeat_interleave(dim * dim).unsqueeze(1)
-            hidden, cell = torch.where(real, read[0], hidden), torch.where(real, read[1], cell)
-        return _fast_weights(self.task_weight(hidden).view(tasks, dim, dim, 1))
+            state = map_tensors(partial(torch.where, real), read, state)
+        return _fast_weights(self.task_weight(state[0]).view(tasks, dim, dim, 1))
 
 
 class _Twice(nn.Module):
