@@ -123,7 +123,10 @@ def test_the_move_is_the_sum_of_the_slopes_on_the_way(episodes: Episodes):
 
 
 def test_averages_carry_over_from_task_to_task_and_to_the_test(episodes: Episodes):
-    """One torch optimizer for all tasks, whose state lives on while the parameters start again."""
+    """One torch optimizer for all tasks, whose state lives on while the parameters start again.
+
+    The loss is summed, so that a test step on half as many examples is a shorter one.
+    """
     true_labels = episodes.support.targets.argmax(-1)
     learner = Reptile(
         net(),
@@ -141,7 +144,7 @@ def test_averages_carry_over_from_task_to_task_and_to_the_test(episodes: Episode
         tuned.load_state_dict(learner.net.state_dict())
         for _ in range(steps):
             adam.zero_grad()
-            F.cross_entropy(tuned(inputs), labels).backward()
+            F.cross_entropy(tuned(inputs), labels, reduction="sum").backward()
             adam.step()
         return [value.detach().clone() for value in tuned.parameters()]
 

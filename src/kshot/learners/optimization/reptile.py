@@ -3,13 +3,14 @@
 from functools import partial
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from kshot.config import BatchNormPolicy
 from kshot.episodes import Episodes, Examples, concatenate
 from kshot.learners.optimization.fast_weights import (
     FastWeightLearner,
+    Network,
     adapted_params,
     parameters_exchanged,
     present_columns,
@@ -24,7 +25,7 @@ from kshot.learners.optimization.update_rules import (
 )
 from kshot.learners.papers import NICHOL_2018
 from kshot.learners.task_map import Strategy
-from kshot.losses import Loss, cross_entropy
+from kshot.losses import Loss, counted_rows, cross_entropy
 
 __all__ = ["Reptile"]
 
@@ -49,6 +50,8 @@ class Reptile(FastWeightLearner):
         inner_lr: learning rate of the inner Adam, whose beta1 is 0.
         carry_over: the inner Adam's averages carry over from task to task in meta-training, and
             test tasks begin from them, as in the authors' code; otherwise every task starts afresh.
+            Like theirs, the loss is then summed over a minibatch: averages that come from larger
+            ones make test steps shorter.
         num_inner_steps: inner steps in meta-training.
         num_test_steps: inner steps in evaluation mode.
         inner_batch_size: examples of an inner step in meta-training; 0 takes all.
@@ -135,6 +138,19 @@ class Reptile(FastWeightLearner):
             for name, value in adapted.items()
         ]
         return torch.stack(distances).sum(0).mean() / 2
+
+    def support_loss(
+        self,
+        params: Params,
+        examples: Examples,
+        present: Bool[Tensor, " way"],
+        network: Network | None = None,
+    ) -> Float[Tensor, ""]:
+        """The loss of one task's minibatch, summed where averages carry over."""
+        loss = super().support_loss(params, examples, present, network)
+        if not isinstance(self.rule, CarriedAdam):
+            return loss
+        return loss * counted_rows(examples.targets, examples.mask, self.loss.kind).sum()
 
     def _one_task(
         self, start: Params, examples: Examples, present: Tensor
