@@ -47,9 +47,10 @@ def test_every_query_is_the_last_step_of_the_whole_sequence(mlp: MLP, vectors: E
     logits = predictions(learner, vectors)
     support, query, _ = vectors
     for task in range(3):
-        examples = zip(mlp(support.inputs[task]), support.targets[task], strict=True)
+        embeddings = learner.embedding(mlp(support.inputs[task]))
+        examples = zip(embeddings, support.targets[task], strict=True)
         sequence = [torch.cat(example) for example in examples]
-        for row, x in enumerate(mlp(query.inputs[task])):
+        for row, x in enumerate(learner.embedding(mlp(query.inputs[task]))):
             step = torch.cat([x, torch.zeros(3, dtype=torch.float64)])
             torch.testing.assert_close(logits[task, row], last_logits(learner, [*sequence, step]))
     taken = logits.log_softmax(-1)[query.targets > 0]
@@ -70,8 +71,8 @@ def test_a_dense_block_is_a_dilated_convolution_of_two_steps():
 
 def test_the_network_has_the_sizes_of_the_paper():
     learner = SNAIL(Conv4((1, 28, 28)), 5, max_shot=1)
-    network = [*learner.blocks.parameters(), *learner.head.parameters()]
-    assert sum(p.numel() for p in network) == 3_097_406
+    parts = learner.embedding, learner.blocks, learner.head
+    assert sum(p.numel() for part in parts for p in part.parameters()) == 3_101_566
     dilations = {
         (way, shot): [
             b.dilation

@@ -48,10 +48,11 @@ class SNAIL(EmbeddingLearner[ReadSequence]):
 
         Attention(64, 32), TC(128), Attention(256, 128), TC(128), Attention(512, 256), linear,
 
-    where Attention(K, V) is `Attention` with keys of K and values of V numbers, and TC(D) are
-    `DenseBlock`s of D filters with dilations 2, 4, ..., as many as the logarithm of the longest
-    sequence in training. No step depends on a later one. So the support set is read once, and the
-    queries are each the next step after it, all at once and without seeing one another.
+    where f ends in a linear layer, whatever the encoder; Attention(K, V) is `Attention` with keys
+    of K and values of V numbers, and TC(D) are `DenseBlock`s of D filters with dilations 2, 4, ...,
+    as many as the logarithm of the longest sequence in training. No step depends on a later one. So
+    the support set is read once, and the queries are each the next step after it, all at once and
+    without seeing one another.
 
     Steps are counted back from the query. A support set of any size is read, padding has no place
     in the sequence, and the columns of a smaller way are the first of `max_way`.
@@ -74,9 +75,9 @@ class SNAIL(EmbeddingLearner[ReadSequence]):
         ValueError: when an episode has more classes than a label has columns.
 
     Note:
-        Queries and keys of attention begin with the same weights, four times as large as usual, so
-        that a step looks for what resembles it before anything is learned; the paper does not say
-        how they begin. Dilations begin at 2, as its pseudo-code has them, so that convolutions
+        Queries and keys of attention begin with the same weights, eight times as large as usual,
+        so that a step looks for what resembles it before anything is learned; the paper does not
+        say how they begin. Dilations begin at 2, as its pseudo-code has them, so that convolutions
         reach an even number of steps back; the other steps are attention's. The paper has one query
         an episode; several have the same loss on average.
 
@@ -108,7 +109,9 @@ class SNAIL(EmbeddingLearner[ReadSequence]):
     ) -> None:
         super().__init__(encoder, rotate_support=rotate_support, batch_norm=batch_norm, loss=loss)
         self.max_way = max_way
-        channels = embedding_dim(encoder) + max_way
+        dim = embedding_dim(encoder)
+        self.embedding = nn.Linear(dim, dim)
+        channels = dim + max_way
         num_dense = math.ceil(math.log2(max_way * max_shot + 1))
         self.blocks = nn.ModuleList()
         for key_size, dense in (
@@ -218,7 +221,7 @@ class SNAIL(EmbeddingLearner[ReadSequence]):
     def _steps(
         self, embeddings: Float[Tensor, "tasks n dim"], targets: Float[Tensor, "tasks n way"]
     ) -> Float[Tensor, "tasks n channels"]:
-        """What the first block reads: embeddings beside labels."""
+        """What the first block reads: f beside labels."""
         way = targets.shape[-1]
         if way > self.max_way:
             raise ValueError(
@@ -226,7 +229,7 @@ class SNAIL(EmbeddingLearner[ReadSequence]):
                 f"learner with max_way={way}, or draw episodes of a smaller way."
             )
         labels = F.pad(targets.to(embeddings.dtype), (0, self.max_way - way))
-        return torch.cat([embeddings, labels], -1)
+        return torch.cat([self.embedding(embeddings), labels], -1)
 
 
 class Attention(nn.Module):
@@ -247,7 +250,7 @@ class Attention(nn.Module):
         self.value = nn.Linear(channels, value_size)
         self.scale = key_size**-0.5
         # What resembles a step is found from the start.
-        self.key.weight.data.mul_(4)
+        self.key.weight.data.mul_(8)
         self.query.load_state_dict(self.key.state_dict())
 
     def forward(
