@@ -31,8 +31,9 @@ def store(file: str, rows: Sequence[dict[str, Any]], *columns: str) -> None:
         "git": git_revision(),
         "machine": machine(),
     }
-    text = json.dumps([{**row, **origin} for row in rows], indent=2)
-    write_atomically(FOLDER / f"{file}.json", text + "\n")
+    # A line a row, for curves are long.
+    lines = ",\n".join(json.dumps({**row, **origin}) for row in rows)
+    write_atomically(FOLDER / f"{file}.json", f"[\n{lines}\n]\n")
     groups: dict[tuple[str, str, str], list[float]] = {}
     for column, row in itertools.product(columns, rows):
         groups.setdefault((column, row["problem"], row["optimizer"]), []).append(row[column])
