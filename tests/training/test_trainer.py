@@ -218,6 +218,14 @@ def test_a_training_that_stopped_early_is_done_when_it_is_resumed(sampler, tmp_p
     assert stopped.iteration == resumed.iteration == 3
 
 
+def test_a_training_that_was_killed_before_its_first_checkpoint_begins_anew(sampler, tmp_path):
+    learner, resumed = protonet(), protonet()
+    meta_train(learner, sampler, SHORT, quiet=True)
+    with pytest.warns(UserWarning, match="no checkpoint .* begins anew"):
+        meta_train(resumed, sampler, SHORT, folder=tmp_path, resume=True, quiet=True)
+    torch.testing.assert_close(resumed.state_dict(), learner.state_dict(), rtol=0, atol=0)
+
+
 def test_a_damaged_best_is_forgotten_when_training_is_resumed(sampler, tmp_path):
     options = {"validation": sampler, "folder": tmp_path, "quiet": True}
     meta_train(protonet(), sampler, SHORT, **options)

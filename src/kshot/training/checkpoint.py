@@ -141,6 +141,10 @@ class CheckpointFolder:
         """The files of iterations, the latest last."""
         return sorted(self.folder.glob("step_*.safetensors"))
 
+    def empty(self) -> bool:
+        """Whether nothing was saved yet."""
+        return not self.steps() and not self.best.exists()
+
     def load_best(self) -> Checkpoint | None:
         """The best weights by validation; None, with a warning, when they are damaged."""
         try:

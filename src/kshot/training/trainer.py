@@ -6,6 +6,7 @@ import os
 import signal
 import threading
 import time
+import warnings
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -105,7 +106,8 @@ def meta_train(
         validation: validation episodes, the same ones each time.
         folder: where metrics.jsonl and checkpoints/ go; None keeps nothing on disk.
         name: the learner's registry name, stored in checkpoints.
-        resume: continue from the latest checkpoint in the folder.
+        resume: continue from the latest checkpoint in the folder; begin, with a warning, where
+            training was killed before the first.
         quiet: show no progress.
 
     Returns:
@@ -258,9 +260,15 @@ class _Trainer:
             )
 
     def restore(self) -> None:
-        """Continue from the latest intact checkpoint."""
+        """Continue from the latest intact checkpoint, or begin where none was written yet."""
         if self.checkpoints is None:
             raise ValueError("Only a run with a folder can be resumed: give meta_train a folder.")
+        if self.checkpoints.empty():
+            warnings.warn(
+                f"There is no checkpoint in {self.checkpoints.folder} yet: training begins anew.",
+                stacklevel=3,
+            )
+            return
         path, checkpoint = self.checkpoints.load_latest()
         load_weights(self.learner, checkpoint, self.name, path)
         restore_optimizer(self.optimizer, checkpoint.section("optimizer"))
