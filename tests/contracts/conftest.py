@@ -45,7 +45,7 @@ STEPS: dict[str, dict[str, Any]] = {
     "ntm": {"hidden": 10, "slots": 5, "width": 3},
     "mann": {"hidden": 6, "slots": 8, "width": 3, "num_heads": 2},
     "snail": {"filters": 4, "max_shot": 2},
-    "metanet": {"units": 3, "num_gradients": 3},
+    "metanet": {"units": 4, "num_gradients": 3},
     "reptile": {"num_inner_steps": 2, "num_test_steps": 3, "inner_lr": 0.05},
 }
 MAX_WAY = 4
