@@ -8,6 +8,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
 
@@ -82,7 +83,7 @@ def main(
     tasks: int = 0,
     compile_limit: float = 900,
 ) -> None:
-    """Measure and write results/benchmarks/inner_loop.json.
+    """Measure and write results/benchmarks/inner_loop.json, or inner_loop_cuda.json with a GPU.
 
     Args:
         cases: names of `CASES` to measure; rows of the others stay in the file, and each case is
@@ -93,22 +94,26 @@ def main(
     """
     _report_missing()
     rows: list[dict[str, Any]] = []
+    chosen = {name: replace(CASES[name], tasks=tasks or CASES[name].tasks) for name in cases}
     with tempfile.TemporaryDirectory() as folder:
         os.environ["TORCHINDUCTOR_CACHE_DIR"] = folder
-        for name in cases:
-            case = replace(CASES[name], tasks=tasks or CASES[name].tasks)
-            rows += _measure(name, case, repeats, compile_limit)
+        costs = _costs(chosen, compile_limit)
+        for name, case in chosen.items():
+            rows += _measure(name, case, repeats, costs[name])
             measured = {row["what"] for row in rows}
             others = [row for row in read_rows("inner_loop") if row["what"] not in measured]
             write_rows("inner_loop", rows, others)
     _print_table(read_rows("inner_loop"))
 
 
-def _measure(name: str, case: Case, repeats: int, compile_limit: float) -> list[dict[str, Any]]:
+def _measure(
+    name: str, case: Case, repeats: int, told: dict[str, dict[str, Any] | str]
+) -> list[dict[str, Any]]:
     """Check every contestant of a case, then time them in turn."""
     conditions = _conditions(name, case)
     exact = _float64_differences(case)
-    costs, skipped = _costs(name, case, compile_limit)
+    costs = {each: cost for each, cost in told.items() if not isinstance(cost, str)}
+    skipped = {each: reason for each, reason in told.items() if isinstance(reason, str)}
     steps = {contestant: build(case, contestant) for contestant in costs}
     again = {each: _first_call(step) for each, step in steps.items() if each in COMPILED}
     found = {contestant: step() for contestant, step in steps.items()}
@@ -244,28 +249,45 @@ def _times(steps: dict[str, Step], repeats: int) -> dict[str, list[float]]:
 
 
 def _costs(
-    name: str, case: Case, compile_limit: float
-) -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
-    """What each contestant costs in a process of its own; which failed there, and how."""
-    costs: dict[str, dict[str, Any]] = {}
-    skipped: dict[str, str] = {}
-    for contestant in _contestants(case):
-        if contestant in COMPILED and (not compile_limit or case.num_steps > MOST_STEPS_COMPILED):
-            skipped[contestant] = "left out: no time was given to compile it, or it has many steps"
-            continue
-        try:
-            costs[contestant] = told_alone(
-                "benchmarks.inner_loop:cost",
-                *(name, contestant, case.tasks),
-                timeout=compile_limit if contestant in COMPILED else None,
-            )
-        except subprocess.TimeoutExpired:
-            skipped[contestant] = f"not compiled within {compile_limit:.0f} s"
-        except subprocess.CalledProcessError as error:
-            skipped[contestant] = error.stderr.strip().splitlines()[-1]
-        if contestant in skipped:
-            print(f"{name}: {contestant} is left out: {skipped[contestant]}")
-    return costs, skipped
+    cases: dict[str, Case], compile_limit: float
+) -> dict[str, dict[str, dict[str, Any] | str]]:
+    """What each contestant of each case costs in a process of its own, or how it failed there.
+
+    One after the other on a CPU, which they would share; together on a GPU, where most of the time
+    goes into starting and the memory is each process's own.
+    """
+    workers = (os.cpu_count() or 1) if DEVICE.type == "cuda" else 1
+    with ThreadPoolExecutor(workers) as pool:
+        told = {
+            name: {
+                contestant: pool.submit(_cost_alone, name, contestant, case, compile_limit)
+                for contestant in _contestants(case)
+            }
+            for name, case in cases.items()
+        }
+    return {
+        name: {contestant: cost.result() for contestant, cost in each.items()}
+        for name, each in told.items()
+    }
+
+
+def _cost_alone(
+    name: str, contestant: str, case: Case, compile_limit: float
+) -> dict[str, Any] | str:
+    if contestant in COMPILED and (not compile_limit or case.num_steps > MOST_STEPS_COMPILED):
+        return "left out: no time was given to compile it, or it has many steps"
+    try:
+        return told_alone(
+            "benchmarks.inner_loop:cost",
+            *(name, contestant, case.tasks),
+            timeout=compile_limit if contestant in COMPILED else None,
+        )
+    except subprocess.TimeoutExpired:
+        reason = f"not compiled within {compile_limit:.0f} s"
+    except subprocess.CalledProcessError as error:
+        reason = error.stderr.strip().splitlines()[-1]
+    print(f"{name}: {contestant} is left out: {reason}")
+    return reason
 
 
 def cost(name: str, contestant: str, tasks: int) -> dict[str, Any]:

@@ -7,6 +7,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from kshot.evaluation.results import git_revision, machine, versions
 
 __all__ = ["alternate", "benchmark_row", "read_rows", "write_rows"]
@@ -26,8 +28,8 @@ def benchmark_row(
 
 
 def read_rows(name: str) -> list[dict[str, Any]]:
-    """The rows of one benchmark; [] when it was not measured."""
-    path = FOLDER / f"{name}.json"
+    """The rows of one benchmark on this kind of machine; [] when it was not measured."""
+    path = _path(name)
     return json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
 
 
@@ -43,7 +45,12 @@ def write_rows(
     }
     FOLDER.mkdir(parents=True, exist_ok=True)
     text = json.dumps([*beside, *({**row, **provenance} for row in rows)], indent=2)
-    (FOLDER / f"{name}.json").write_text(text + "\n", encoding="utf-8")
+    _path(name).write_text(text + "\n", encoding="utf-8")
+
+
+def _path(name: str) -> Path:
+    """Rows measured with a GPU have a file of their own."""
+    return FOLDER / f"{name}{'_cuda' if torch.cuda.is_available() else ''}.json"
 
 
 def alternate(

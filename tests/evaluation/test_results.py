@@ -1,5 +1,8 @@
+import platform
+
 import numpy as np
 import pytest
+import torch
 
 from kshot.config import Choice, EpisodeConfig, Published, RunConfig
 from kshot.evaluation.evaluate import Evaluation
@@ -80,9 +83,15 @@ def test_rows_of_the_same_measurement_are_replaced_and_others_stay(tmp_path):
 
 def test_where_a_number_comes_from():
     assert {"python", "kshot", "torch", "numpy"} <= set(versions())
-    assert "cores" in machine()
+    assert machine().endswith(f"cores, {platform.system()}")
     revision = git_revision()
     assert revision is None or len(revision.removesuffix("+changes")) == 40
+
+
+def test_a_gpu_is_part_of_the_machine(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "some GPU")
+    assert machine().endswith(f"cores, {platform.system()}, some GPU")
 
 
 def test_rows_compare_in_pairs_when_their_episodes_are_the_same():

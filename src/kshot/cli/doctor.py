@@ -94,9 +94,7 @@ def _print_place() -> None:
     print("versions  " + ", ".join(f"{name} {version}" for name, version in found.items()))
     print(f"source    {git_revision() or 'installed package'}")
     print(f"machine   {machine()}")
-    device = choose_device("auto")
-    gpu = f" ({torch.cuda.get_device_name()})" if device.type == "cuda" else ""
-    print(f"device    {device}{gpu}, {torch.get_num_threads()} threads on the CPU")
+    print(f"device    {choose_device('auto')}, {torch.get_num_threads()} threads on the CPU")
     for extra in EXTRAS:
         missing = missing_modules(extra)
         state = f"{install_command(*missing)}, to have it" if missing else "installed"

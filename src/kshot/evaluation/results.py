@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from kshot.config import VARIATIONS, EpisodeConfig, EvaluationConfig, RunConfig
 from kshot.data.atomic import write_atomically
@@ -168,7 +169,7 @@ def git_revision() -> str | None:
 
 
 def machine() -> str:
-    """Processor, number of cores and operating system."""
+    """Processor, number of cores, operating system, and the GPU when PyTorch sees one."""
     model = platform.processor() or platform.machine()
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists():
@@ -176,7 +177,8 @@ def machine() -> str:
             if line.startswith("model name"):
                 model = line.split(":", 1)[1].strip()
                 break
-    return f"{model}, {os.cpu_count()} cores, {platform.system()}"
+    gpu = f", {torch.cuda.get_device_name()}" if torch.cuda.is_available() else ""
+    return f"{model}, {os.cpu_count()} cores, {platform.system()}{gpu}"
 
 
 def _published(
