@@ -1,10 +1,9 @@
 """`python -m studies update_rules [omniglot|caltech101]`: a learned update rule beside fixed ones.
 
 The LSTM meta-learner, MAML, Meta-SGD and fine-tuning after pre-training on one network, taught by
-one and five examples a class in turn (recipes/DATA/update_rules.toml). Each has a number of
-iterations of its own, meant to take about half an hour on one thread; pre-training needs less. A
-run that is there already is not trained again. All are scored on the same episodes of unseen
-classes.
+one to five examples a class (recipes/DATA/update_rules.toml). Each has a number of iterations of
+its own, meant to take half an hour to an hour on one thread; pre-training needs less. A run that is
+there already is not trained again. All are scored on the same episodes of unseen classes.
 """
 
 from pathlib import Path
@@ -15,15 +14,18 @@ __all__ = ["main"]
 
 DATA = ("omniglot", "caltech101")
 
+# Transductive as they are trained, and inductive as the other two are.
+BOTH = "--evaluation.batch-norm batch support_and_query"
+
 # The LSTM meta-learner as its authors train it: clipped, an episode a step. Meta-SGD's first rates
 # are those of its recipe on Omniglot.
 COMMON = {
     "lstm_meta_learner": "--learner.num-inner-steps 5 --training.outer-lr 1e-3 "
     "--training.clip-norm 0.25",
     "maml": "--learner.num-inner-steps 5 --learner.inner-lr 0.1 --training.outer-lr 3e-3 "
-    "--training.meta-batch-size 8",
+    f"--training.meta-batch-size 8 {BOTH}",
     "meta_sgd": "--learner.num-inner-steps 1 --learner.lowest-rate 0.05 "
-    "--learner.highest-rate 0.2 --training.outer-lr 3e-3 --training.meta-batch-size 8",
+    f"--learner.highest-rate 0.2 --training.outer-lr 3e-3 --training.meta-batch-size 8 {BOTH}",
     "fine_tuning": "--learner.tune head --learner.inner-lr 0.5 --learner.num-test-steps 100 "
     "--training.outer-lr 1e-3 --training.no-compile",
 }

@@ -221,6 +221,7 @@ PAGES = [
     "docs/choose.md",
     "docs/heads.md",
     "docs/memory.md",
+    "docs/optimizers.md",
     "docs/papers.md",
     "docs/demo.md",
 ]
