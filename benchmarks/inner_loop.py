@@ -83,7 +83,7 @@ def main(
     tasks: int = 0,
     compile_limit: float = 900,
 ) -> None:
-    """Measure and write results/benchmarks/inner_loop.json, or inner_loop_cuda.json with a GPU.
+    """Measure and write results/benchmarks/inner_loop.json, or inner_loop_cuda.json on a GPU.
 
     Args:
         cases: names of `CASES` to measure; rows of the others stay in the file, and each case is
@@ -101,9 +101,10 @@ def main(
         for name, case in chosen.items():
             rows += _measure(name, case, repeats, costs[name])
             measured = {row["what"] for row in rows}
-            others = [row for row in read_rows("inner_loop") if row["what"] not in measured]
-            write_rows("inner_loop", rows, others)
-    _print_table(read_rows("inner_loop"))
+            stored = read_rows("inner_loop", DEVICE.type)
+            others = [row for row in stored if row["what"] not in measured]
+            write_rows("inner_loop", rows, others, DEVICE.type)
+    _print_table(read_rows("inner_loop", DEVICE.type))
 
 
 def _measure(

@@ -7,8 +7,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from kshot.evaluation.results import git_revision, machine, versions
 
 __all__ = ["alternate", "benchmark_row", "read_rows", "write_rows"]
@@ -27,14 +25,17 @@ def benchmark_row(
     return {**row, "unit": unit, **more}
 
 
-def read_rows(name: str) -> list[dict[str, Any]]:
-    """The rows of one benchmark on this kind of machine; [] when it was not measured."""
-    path = _path(name)
+def read_rows(name: str, device: str = "cpu") -> list[dict[str, Any]]:
+    """The rows of one benchmark on a kind of device; [] when it was not measured."""
+    path = _path(name, device)
     return json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
 
 
 def write_rows(
-    name: str, rows: list[dict[str, Any]], beside: Sequence[dict[str, Any]] = ()
+    name: str,
+    rows: list[dict[str, Any]],
+    beside: Sequence[dict[str, Any]] = (),
+    device: str = "cpu",
 ) -> None:
     """Write the rows of one benchmark with where they come from, beside others as they are."""
     provenance = {
@@ -45,12 +46,12 @@ def write_rows(
     }
     FOLDER.mkdir(parents=True, exist_ok=True)
     text = json.dumps([*beside, *({**row, **provenance} for row in rows)], indent=2)
-    _path(name).write_text(text + "\n", encoding="utf-8")
+    _path(name, device).write_text(text + "\n", encoding="utf-8")
 
 
-def _path(name: str) -> Path:
-    """Rows measured with a GPU have a file of their own."""
-    return FOLDER / f"{name}{'_cuda' if torch.cuda.is_available() else ''}.json"
+def _path(name: str, device: str) -> Path:
+    """Rows measured on a GPU have a file of their own."""
+    return FOLDER / f"{name}{'' if device == 'cpu' else f'_{device}'}.json"
 
 
 def alternate(

@@ -83,7 +83,7 @@ def test_rows_of_the_same_measurement_are_replaced_and_others_stay(tmp_path):
 
 def test_where_a_number_comes_from():
     assert {"python", "kshot", "torch", "numpy"} <= set(versions())
-    assert machine().endswith(f"cores, {platform.system()}")
+    assert f"cores, {platform.system()}" in machine()
     revision = git_revision()
     assert revision is None or len(revision.removesuffix("+changes")) == 40
 
