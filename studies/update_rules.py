@@ -14,7 +14,7 @@ __all__ = ["main"]
 
 DATA = ("omniglot", "caltech101")
 
-# Transductive as they are trained, and inductive as the other two are.
+# Scored as they are trained, transductively, and inductively, as the other two are anyway.
 BOTH = "--evaluation.batch-norm batch support_and_query"
 
 # The LSTM meta-learner as its authors train it: clipped, an episode a step. Meta-SGD's first rates
