@@ -124,6 +124,9 @@ def move_pictures(
         smooth: mix neighboring pixels; otherwise the nearest is taken, which keeps pictures of
             black and white so.
     """
-    grid = F.affine_grid(maps, list(pictures.shape), align_corners=False)
+    # Centers of pixels. Torch's affine_grid multiplies matrices for this, in seven times the time.
+    y, x = ((2 * torch.arange(size).to(maps) + 1) / size - 1 for size in pictures.shape[-2:])
+    of_x, of_y, fixed = maps[..., None, None].unbind(2)
+    grid = (of_x * x + (of_y * y[:, None] + fixed)).movedim(1, -1)
     mode = "bilinear" if smooth else "nearest"
     return F.grid_sample(pictures, grid, mode, padding_mode="border", align_corners=False)
