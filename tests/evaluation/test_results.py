@@ -1,4 +1,5 @@
 import platform
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -105,3 +106,11 @@ def test_the_spread_over_seeds_is_that_of_training_again():
     ((first, interval),) = spread_over_seeds([*rows, {**row(), "way": 20}])
     assert first["way"] == 5 and (interval.n, round(interval.mean, 9)) == (3, 0.8)
     assert interval.half_width == pytest.approx(0.24841, abs=1e-5)
+
+
+def test_runs_that_end_together_lose_no_row_of_each_other(tmp_path):
+    rows = [{**row(), "seed": seed} for seed in range(40)]
+    path = tmp_path / "new" / "protonet.json"
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda one: merge_results(path, [one]), rows))
+    assert sorted(one["seed"] for one in read_results(path)) == list(range(40))

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from filelock import FileLock
 
 from kshot.config import VARIATIONS, EpisodeConfig, EvaluationConfig, RunConfig
 from kshot.data.atomic import write_atomically
@@ -106,10 +107,15 @@ def result_row(
 
 
 def merge_results(path: Path, rows: Sequence[Row]) -> None:
-    """Write rows to a results file; a row there stays unless one of these measures the same."""
+    """Write rows to a results file; a row there stays unless one of these measures the same.
+
+    One process at a time, held by the file `.lock` beside it: runs may end at the same moment.
+    """
     new = {_identity(row): row for row in rows}
-    kept = [row for row in read_results(path) if _identity(row) not in new]
-    write_atomically(path, json.dumps([*kept, *new.values()], indent=2) + "\n")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(path.parent / ".lock"):
+        kept = [row for row in read_results(path) if _identity(row) not in new]
+        write_atomically(path, json.dumps([*kept, *new.values()], indent=2) + "\n")
 
 
 def read_results(path: Path) -> list[Row]:
