@@ -190,6 +190,7 @@ class TrainingConfig:
         validation_episodes: Episodes of a validation, the same each time; 0 never validates and
             keeps the last weights.
         patience: Validations without a better one before training stops; 0 never stops early.
+        keep_best: Weights of so many best validations are kept, for `evaluation.ensemble`.
         checkpoint_every: Iterations between checkpoints.
         seed: Seed of a run's weights and episodes (`kshot train`); `meta_train` draws nothing.
         device: Where to train: "auto" takes a GPU when there is one.
@@ -212,6 +213,7 @@ class TrainingConfig:
     validate_every: int = 100
     validation_episodes: int = 200
     patience: int = 0
+    keep_best: int = 1
     checkpoint_every: int = 100
     seed: int = 0
     device: str = "auto"
@@ -220,7 +222,8 @@ class TrainingConfig:
     tensorboard: bool = False
 
     def __post_init__(self) -> None:
-        for name in ("iterations", "meta_batch_size", "validate_every", "checkpoint_every"):
+        counts = ("iterations", "meta_batch_size", "validate_every", "keep_best")
+        for name in (*counts, "checkpoint_every"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}.")
         if self.micro_batch_size < 0:
@@ -254,6 +257,9 @@ class EvaluationConfig:
         batch_norm: BatchNorm policy of the rows; none given keeps the learner's own.
         num_test_steps: Inner steps of the rows, for learners that take gradient steps; none given
             keeps the learner's own.
+        ensemble: How many weights of one training predict together, by the mean of their logits or
+            values: those of its best validations, which `training.keep_best` keeps; a row for each
+            number given, none given takes the best alone.
         instances: Also the accuracy at the k-th example of a class, for each k given, when examples
             come one by one and each is told after it was predicted: a row for each, of episodes
             with as many examples a class as the largest k.
@@ -274,11 +280,17 @@ class EvaluationConfig:
     seed: int = 1
     batch_norm: tuple[BatchNormPolicy, ...] = ()
     num_test_steps: tuple[int, ...] = ()
+    ensemble: tuple[int, ...] = ()
     instances: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         if self.episodes < 2:
             raise ValueError(f"An evaluation needs at least 2 episodes, not {self.episodes}.")
+        if min(self.ensemble, default=1) < 1 or (self.ensemble and self.instances):
+            raise ValueError(
+                f"ensemble counts weights from 1, and not together with instances; it is "
+                f"{self.ensemble}, with instances {self.instances}."
+            )
         if min(self.instances, default=1) < 1:
             raise ValueError(f"instances are counted from 1; they are {self.instances}.")
         _check_labels(self)
@@ -342,8 +354,9 @@ class RunConfig:
             self, training=training, evaluation=EvaluationConfig(), published=()
         )
         tables = same.as_dict()
-        # What came later: where it is as before, so is the fingerprint.
-        del tables["evaluation"]["instances"]
+        # What came later: where it is as before, or changes nothing, so is the fingerprint.
+        del tables["evaluation"]["instances"], tables["evaluation"]["ensemble"]
+        del tables["training"]["keep_best"]
         for table in ("episodes", "validation", "evaluation"):
             for key, value in VARIATIONS.items():
                 if tables[table][key] == value:

@@ -133,6 +133,23 @@ def test_rows_of_instances(flags, tmp_path, capsys):
     assert pixel_row["instance"] == 4
 
 
+def test_the_weights_of_the_best_validations_predict_together(run_folder, flags, tmp_path, capsys):
+    run = str(tmp_path / "run")
+    wanted = ("--training.keep-best", "2", "--evaluation.ensemble", "1", "2")
+    assert main(["train", "protonet", *flags, *wanted, "--out", run, "--json"]) == 0
+    rows = [row for row in json.loads(capsys.readouterr().out) if row["learner"] == "protonet"]
+    assert [(row["shot"], row.get("ensemble")) for row in rows] == [
+        *((1, None), (1, 2)),
+        *((2, None), (2, 2)),
+    ]
+    assert main(["evaluate", run, "--evaluation.ensemble", "2"]) == 0
+    assert "4-way 1-shot, mean of 2" in capsys.readouterr().out
+    for folder in (run, str(run_folder)):
+        assert main(["evaluate", folder, "--evaluation.ensemble", "3"]) == 1
+        kept = 2 if folder == run else 0
+        assert f"keeps {kept}. Train with --training.keep-best 3" in capsys.readouterr().err
+
+
 def test_an_existing_run_is_not_overwritten(run_folder, flags, capsys):
     before = (run_folder / "metrics.jsonl").read_text()
     assert main(["train", "protonet", *flags, "--out", str(run_folder)]) == 1
@@ -353,6 +370,7 @@ def test_every_run_is_scored_under_its_own_policies(run_folder, flags, tmp_path,
     ("wrong", "told"),
     [
         (["--evaluation.num-test-steps", "1"], "takes no inner steps"),
+        (["--evaluation.ensemble", "2"], "of 2 validations the weights of 1 would be kept"),
         (["--learner.batch-norm", "batch", "--evaluation.batch-norm", "running"], "has none"),
     ],
 )

@@ -201,6 +201,28 @@ def test_the_best_weights_by_validation_are_kept(sampler, tmp_path, monkeypatch)
     assert CheckpointFolder(tmp_path / "checkpoints").best.exists()
 
 
+def test_weights_of_the_best_validations_are_kept_for_an_ensemble(sampler, tmp_path, monkeypatch):
+    scores = [0.5, 0.9, 0.7, 0.4, 0.8]
+    seen = []
+
+    def validate(learner, *arguments):
+        seen.append(weights(learner).clone())
+        return scored(scores[len(seen) - 1])
+
+    monkeypatch.setattr(module, "evaluate", validate)
+    config = replace(SHORT, iterations=10, validate_every=2, keep_best=3)
+    options = {"validation": sampler, "folder": tmp_path, "quiet": True}
+    state = meta_train(protonet(), sampler, config, **options)
+    good = [[iteration, round(score, 3)] for iteration, score in state.good]
+    assert good == [[4, 0.9], [10, 0.8], [6, 0.7]]
+    folder = CheckpointFolder(tmp_path / "checkpoints")
+    kept = sorted(folder.folder.glob("good_*"))
+    assert kept == [folder.good(iteration) for iteration in (4, 6, 10)]
+    like = protonet()
+    like.load_state_dict(load_checkpoint(folder.good(6)).section("learner"))
+    assert torch.equal(weights(like), seen[2])
+
+
 def test_training_stops_early_when_validation_no_longer_improves(sampler, monkeypatch):
     scores = iter([0.9, 0.8, 0.7, 0.6, 0.5])
     monkeypatch.setattr(module, "evaluate", lambda *arguments: scored(next(scores)))

@@ -52,11 +52,13 @@ class Difference(NamedTuple):
 def first_configuration(arguments: list[str]) -> RunConfig:
     """What is not said by flags: the configuration of the first run that arguments name.
 
-    But how its BatchNorm works and how many steps it takes is each run's own affair.
+    But how its BatchNorm works, how many steps it takes and how many of its weights predict
+    together is each run's own affair.
     """
     first = next((Path(word) for word in arguments if (Path(word) / "run.json").exists()), None)
     base = RunConfig() if first is None else parse_run(read_description(first)["config"])
-    return replace(base, evaluation=replace(base.evaluation, batch_norm=(), num_test_steps=()))
+    evaluation = replace(base.evaluation, batch_norm=(), num_test_steps=(), ensemble=())
+    return replace(base, evaluation=evaluation)
 
 
 def own_conditions(
@@ -76,6 +78,7 @@ def own_conditions(
             wanted,
             batch_norm=wanted.batch_norm or own.batch_norm,
             num_test_steps=wanted.num_test_steps or own.num_test_steps,
+            ensemble=wanted.ensemble or own.ensemble,
         )
     return conditions
 

@@ -36,15 +36,19 @@ def task_name(row: dict[str, Any]) -> str:
         return f"{row['way']}-way, instance {row['instance']} of {row['shot']}"
     way = "" if row["accuracy"] is None else f"{row['way']}-way "
     task = f"{way}{row['shot']}-shot"
-    steps = row["num_test_steps"]
-    return task if steps is None else f"{task}, {steps} step{'s' * (steps != 1)}"
+    return task + _steps(row)
 
 
 def condition(row: dict[str, Any]) -> str:
     """Under what a row was scored, such as "batch, 3 steps"."""
-    steps = row["num_test_steps"]
-    count = "" if steps is None else f", {steps} step{'s' * (steps != 1)}"
-    return f"{row['batch_norm']}{count}"
+    return row["batch_norm"] + _steps(row)
+
+
+def _steps(row: dict[str, Any]) -> str:
+    """How many inner steps a row's learner took, and how many learners, where that is told."""
+    steps, count = row["num_test_steps"], row.get("ensemble", 1)
+    taken = "" if steps is None else f", {steps} step{'s' * (steps != 1)}"
+    return taken if count == 1 else f"{taken}, mean of {count}"
 
 
 def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

@@ -212,17 +212,22 @@ def evaluation_mode(
     """Within: the learner is in evaluation mode, under a policy and with a number of steps."""
     # Module by module: one that is kept in evaluation mode during training stays there.
     modes = [(module, module.training) for module in learner.modules()]
-    own_policy = learner.batch_norm
-    own_steps = learner.num_test_steps
+    # An ensemble has learners within.
+    learners = [module for module in learner.modules() if isinstance(module, MetaLearner)]
+    own: list[tuple[MetaLearner, BatchNormPolicy, int | None]] = [
+        (each, each.batch_norm, each.num_test_steps) for each in learners
+    ]
     learner.eval()
-    if batch_norm is not None and own_policy != "none":
-        learner.batch_norm = batch_norm
-    if num_test_steps is not None:
-        learner.num_test_steps = num_test_steps
+    for each, policy, steps in own:
+        if batch_norm is not None and policy != "none":
+            each.batch_norm = batch_norm
+        if num_test_steps is not None and steps is not None:
+            each.num_test_steps = num_test_steps
     try:
         yield
     finally:
         for module, was_training in modes:
             module.training = was_training
-        learner.batch_norm = own_policy
-        learner.num_test_steps = own_steps
+        for each, policy, steps in own:
+            each.batch_norm = policy
+            each.num_test_steps = steps

@@ -44,6 +44,7 @@ def result_row(
     protocol: str,
     training: Mapping[str, Any],
     provenance: Mapping[str, Any],
+    ensemble: int = 1,
     instance: int | None = None,
 ) -> Row:
     """One row of results/<data>/<recipe>.json.
@@ -58,6 +59,7 @@ def result_row(
         protocol: name of the data's preparation and split.
         training: `train_seconds` and `train_iterations` of what was scored.
         provenance: `command`, `recipe`, `versions`, `git`, `machine`.
+        ensemble: how many weights of one training predicted together; told when it is not one.
         instance: k when the scores are of the k-th example of each class among the support
             examples in turn; the row then has it too, and no queries.
 
@@ -93,6 +95,7 @@ def result_row(
         "batch_norm": evaluation.batch_norm,
         "transductive": evaluation.transductive,
         "num_test_steps": evaluation.num_test_steps,
+        **({"ensemble": ensemble} if ensemble > 1 else {}),
         "config": config.fingerprint,
         "seed": config.training.seed,
         "evaluation_seed": wanted.seed,
@@ -212,7 +215,7 @@ _EPISODES = (
 )
 _IDENTITY = (
     *("learner", "backbone", "data", "protocol", "split", "train_split", "within"),
-    *("way", "shot", "query_shot", "instance", "batch_norm", "num_test_steps"),
+    *("way", "shot", "query_shot", "instance", "batch_norm", "num_test_steps", "ensemble"),
     *("seed", "evaluation_seed", "frozen", "recipe", *VARIATIONS),
     *("setting", "threshold_split", "threshold_at"),
 )

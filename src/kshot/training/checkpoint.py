@@ -119,7 +119,7 @@ def load_weights(learner: nn.Module, checkpoint: Checkpoint, name: str, path: Pa
 
 
 class CheckpointFolder:
-    """The checkpoints of a run: the latest, the one before it, and the best.
+    """The checkpoints of a run: the latest, the one before it, the best, and some that were good.
 
     Args:
         folder: where they lie, as step_<iteration>.safetensors and best.safetensors.
@@ -128,6 +128,10 @@ class CheckpointFolder:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.best = folder / "best.safetensors"
+
+    def good(self, iteration: int) -> Path:
+        """The file of weights whose validation, at an iteration, was one of the best."""
+        return self.folder / f"good_{iteration:09d}.safetensors"
 
     def save(self, iteration: int, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> Path:
         """Write the checkpoint of an iteration; the one before it is kept, older ones go."""

@@ -1,5 +1,6 @@
 """A run: a configuration made into data and learner, trained, kept in a folder."""
 
+import copy
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -18,11 +19,13 @@ from kshot.data.splits import TaskSource
 from kshot.evaluation.results import git_revision, machine, versions
 from kshot.learner import MetaLearner
 from kshot.learners.embedding import encoder_of
+from kshot.learners.ensemble import Ensemble
 from kshot.learners.registry import LEARNERS, TaskShape, build_learner, learner_row
 from kshot.recipe import parse_run
 from kshot.training.checkpoint import (
     CheckpointError,
     CheckpointFolder,
+    load_checkpoint,
     load_weights,
 )
 from kshot.training.trainer import TrainingState, choose_device, meta_train
@@ -38,6 +41,7 @@ __all__ = [
     "train_run",
     "training_sampler",
     "validation_sampler",
+    "with_ensemble",
 ]
 
 
@@ -168,6 +172,35 @@ def load_run(folder: Path, device: str = "auto", source: TaskSource | None = Non
     dtype = torch.float64 if config.training.precision == "float64" else torch.float32
     run.learner.to(choose_device(device), dtype).eval()
     return run
+
+
+def with_ensemble(run: Run, folder: Path, count: int) -> Run:
+    """A run whose learner is the mean of the weights of its best validations.
+
+    Args:
+        run: the trained run.
+        folder: its folder.
+        count: how many weights predict together; 1 leaves the run as it is.
+
+    Raises:
+        CheckpointError: when the training kept fewer, or one of them is damaged.
+    """
+    if count == 1:
+        return run
+    checkpoints = CheckpointFolder(folder / "checkpoints")
+    good = checkpoints.load_for_use().state["training"].get("good", ())
+    if len(good) < count:
+        raise CheckpointError(
+            f"An ensemble of {count} needs the weights of so many validations, and {folder} keeps "
+            f"{len(good)}. Train with --training.keep-best {count} and at least {count} "
+            "validations."
+        )
+    members = []
+    for iteration, _ in good[:count]:
+        path = checkpoints.good(iteration)
+        members.append(copy.deepcopy(run.learner))
+        load_weights(members[-1], load_checkpoint(path), run.config.learner.name, path)
+    return replace(run, learner=Ensemble(members))
 
 
 def on_trained_encoder(run: Run, learner: Choice) -> Run:

@@ -2,6 +2,7 @@
 
 import copy
 import hashlib
+import math
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
@@ -13,7 +14,13 @@ import torch
 
 from kshot.backbones.heads import Flatten
 from kshot.backbones.normalization import has_running_averages
-from kshot.config import VARIATIONS, BatchNormPolicy, EpisodeConfig, EvaluationConfig
+from kshot.config import (
+    VARIATIONS,
+    BatchNormPolicy,
+    EpisodeConfig,
+    EvaluationConfig,
+    RunConfig,
+)
 from kshot.data.frozen import FrozenEpisodes, load_episodes
 from kshot.data.splits import LabelledSplits
 from kshot.evaluation.evaluate import Evaluation, evaluate
@@ -23,7 +30,13 @@ from kshot.learner import MetaLearner
 from kshot.learners.baselines.nearest_centroid import NearestCentroid
 from kshot.learners.registry import learner_row
 from kshot.training.history import read_history
-from kshot.training.run import Run, read_description, training_sampler, validation_sampler
+from kshot.training.run import (
+    Run,
+    read_description,
+    training_sampler,
+    validation_sampler,
+    with_ensemble,
+)
 
 __all__ = ["Scored", "check_run", "evaluate_run"]
 
@@ -56,7 +69,8 @@ def check_run(run: Run) -> None:
         validation = validation_sampler(run)
         if validation is not None:
             validation.sample([0])
-    for episode, policy, steps in _conditions(config.evaluation, learner):
+        _check_ensemble(config)
+    for episode, policy, steps, _ in _conditions(config.evaluation, learner):
         sampler = run.source.sampler(config.evaluation.split, episode, config.evaluation.seed)
         evaluate(learner, sampler, 2, batch_norm=policy, num_test_steps=steps)
     for episode in _sequences(config.evaluation):
@@ -112,21 +126,27 @@ def evaluate_run(
     row_of = partial(
         result_row, run.config, wanted, protocol=run.source.protocol, provenance=provenance
     )
-    for episode, policy, steps in _conditions(wanted, run.learner):
+    ensembles = {
+        count: with_ensemble(run, folder, count).learner for count in wanted.ensemble or (1,)
+    }
+    for episode, policy, steps, count in _conditions(wanted, run.learner):
         sampler = stored or run.source.sampler(wanted.split, episode, wanted.seed)
         first_policy = policy in (None, *wanted.batch_norm[:1])
-        first = first_policy and steps in (None, *wanted.num_test_steps[:1])
+        first_steps = steps in (None, *wanted.num_test_steps[:1])
+        first = first_policy and first_steps and count in (1, *wanted.ensemble[:1])
         for name, backbone, learner, training in candidates if first else candidates[:1]:
+            own = learner is run.learner
             result = evaluate(
-                learner,
+                ensembles[count] if own else learner,
                 sampler,
                 wanted.episodes,
                 batch_episodes=wanted.batch_episodes,
                 batch_norm=policy,
-                num_test_steps=None if learner is not run.learner else steps,
+                num_test_steps=steps if own else None,
             )
-            row = row_of(result, episode, learner=name, backbone=backbone, training=training)
-            scored.append(Scored(row, result, learner is not run.learner))
+            told = {"learner": name, "backbone": backbone, "training": training}
+            row = row_of(result, episode, **told, ensemble=count if own else 1)
+            scored.append(Scored(row, result, not own))
     for episode, (name, backbone, learner, training) in product(_sequences(wanted), candidates):
         sampler = run.source.sampler(wanted.split, episode, wanted.seed)
         results = evaluate_instances(
@@ -141,6 +161,17 @@ def evaluate_run(
             row = row_of(result, episode, **told, instance=instance)
             scored.append(Scored(row, result, learner is not run.learner))
     return scored
+
+
+def _check_ensemble(config: RunConfig) -> None:
+    training, wanted = config.training, max(config.evaluation.ensemble, default=1)
+    validations = math.ceil(training.iterations / training.validate_every)
+    kept = min(training.keep_best, validations if training.validation_episodes else 0)
+    if 1 < wanted > kept:
+        raise ValueError(
+            f"An ensemble of {wanted} is wanted, and of {validations} validations the weights of "
+            f"{kept} would be kept: raise training.keep_best, or validate more often."
+        )
 
 
 def _validation_curve(folder: Path) -> list[list[int | float]]:
@@ -186,17 +217,18 @@ def _sequences(wanted: EvaluationConfig) -> Iterator[EpisodeConfig]:
 
 def _conditions(
     wanted: EvaluationConfig, learner: MetaLearner
-) -> Iterator[tuple[EpisodeConfig, BatchNormPolicy | None, int | None]]:
-    """Episodes, BatchNorm policy and inner steps of every row."""
+) -> Iterator[tuple[EpisodeConfig, BatchNormPolicy | None, int | None, int]]:
+    """Episodes, BatchNorm policy, inner steps and members of an ensemble of every row."""
     ways = wanted.ways if learner.loss.kind == "classification" else (1,)
     # Without BatchNorm all policies are one.
     policies = wanted.batch_norm if learner.batch_norm != "none" else ()
-    for way, shot, query_shot, policy, steps in product(
+    for way, shot, query_shot, policy, steps, count in product(
         ways,
         wanted.shots,
         wanted.query_shots,
         policies or (None,),
         wanted.num_test_steps or (None,),
+        wanted.ensemble or (1,),
     ):
         varied = {key: getattr(wanted, key) for key in VARIATIONS}
-        yield EpisodeConfig(way, shot, query_shot, wanted.within, **varied), policy, steps
+        yield EpisodeConfig(way, shot, query_shot, wanted.within, **varied), policy, steps, count

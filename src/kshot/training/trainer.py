@@ -8,7 +8,7 @@ import threading
 import time
 import warnings
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import FrameType
 
@@ -56,6 +56,7 @@ class TrainingState:
         best_score: best validation score, None before the first validation.
         best_iteration: the iteration it was reached at.
         waited: validations since then.
+        good: iteration and score of the best validations, the best first, as many as are kept.
     """
 
     iteration: int = 0
@@ -63,6 +64,7 @@ class TrainingState:
     best_score: float | None = None
     best_iteration: int = 0
     waited: int = 0
+    good: list[list[int | float]] = field(default_factory=list)
 
     def judge(self, score: float, higher_is_better: bool) -> bool:
         """Take in a validation score; True when it is the best so far."""
@@ -72,6 +74,13 @@ class TrainingState:
             return True
         self.waited += 1
         return False
+
+    def rank(self, score: float, higher_is_better: bool, count: int) -> list[int]:
+        """Take a score in among the `count` best; the iterations that are not among them."""
+        sign = -1 if higher_is_better else 1
+        ranked = sorted([*self.good, [self.iteration, score]], key=lambda one: sign * one[1])
+        self.good = ranked[:count]
+        return [int(iteration) for iteration, _ in ranked[count:]]
 
     def goes_on(self, config: TrainingConfig) -> bool:
         """Whether there is more to train; a run that stopped early and is resumed is done."""
@@ -231,13 +240,23 @@ class _Trainer:
             return {}
         evaluation = evaluate(self.learner, self.validation, self.config.validation_episodes)
         score, half_width, _ = evaluation.interval
-        if self.state.judge(score, evaluation.metric == "accuracy"):
+        higher_is_better = evaluation.metric == "accuracy"
+        if self.state.judge(score, higher_is_better):
             weights = self.learner.state_dict()
             self.best_weights = {key: value.clone() for key, value in weights.items()}
             if self.checkpoints is not None:
-                tensors = {f"learner/{key}": value for key, value in weights.items()}
-                save_checkpoint(self.checkpoints.best, tensors, self._description())
+                self._save_weights(self.checkpoints.best)
+        if self.checkpoints is not None and config.keep_best > 1:
+            dropped = self.state.rank(score, higher_is_better, config.keep_best)
+            if self.state.iteration not in dropped:
+                self._save_weights(self.checkpoints.good(self.state.iteration))
+            for iteration in dropped:
+                self.checkpoints.good(iteration).unlink(missing_ok=True)
         return {f"validation {evaluation.metric}": score, "validation ci95": half_width}
+
+    def _save_weights(self, path: Path) -> None:
+        weights = {f"learner/{key}": value for key, value in self.learner.state_dict().items()}
+        save_checkpoint(path, weights, self._description())
 
     def save(self) -> None:
         """Write a checkpoint from which training resumes exactly."""
