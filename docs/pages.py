@@ -17,6 +17,7 @@ from mkdocs.structure.pages import Page
 ROOT = Path(__file__).parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "src")]
 
+from kshot.cli.tables import task_name  # noqa: E402
 from kshot.learners.registry import LEARNERS, LearnerRow  # noqa: E402
 from kshot.options import unwrapped  # noqa: E402
 from kshot.report.markdown import markdown_table  # noqa: E402
@@ -182,13 +183,11 @@ def _results(name: str) -> str:
         score = f"MSE {row.get('mean_squared_error', 0):.2f} ± {row['ci95']:.2f}"
         if row["accuracy"] is not None:
             score = f"{100 * row['accuracy']:.1f} ± {100 * row['ci95']:.1f} %"
-        steps = row.get("num_test_steps")
-        task = f"{row['way']}-way {row['shot']}-shot" if row["way"] > 1 else f"{row['shot']}-shot"
         published = row["published"]
         lines.append(
             [
                 f"[{path.parent.name}/{path.stem}](../results/{path.parent.name}/{path.name})",
-                task + ("" if steps is None else f", {steps} steps"),
+                task_name(row),
                 str(row["query_shot"]),
                 row["batch_norm"],
                 score,

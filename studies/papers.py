@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from kshot.cli.tables import task_name
 from kshot.learners.registry import LEARNERS, LearnerRow
 from kshot.report.markdown import markdown_table
 
@@ -49,8 +50,7 @@ def beside_papers(name: str) -> list[list[str]]:
         [
             f"`{name}`",
             _link(path),
-            f"{row['way']}-way {row['shot']}-shot"
-            + (f", instance {row['instance']}" if "instance" in row else ""),
+            task_name(row),
             str(row["query_shot"]),
             row["batch_norm"],
             f"{100 * row['accuracy']:.1f} ± {100 * row['ci95']:.1f}",

@@ -46,7 +46,7 @@ def condition(row: dict[str, Any]) -> str:
 
 def _steps(row: dict[str, Any]) -> str:
     """How many inner steps a row's learner took, and how many learners, where that is told."""
-    steps, count = row["num_test_steps"], row.get("ensemble", 1)
+    steps, count = row.get("num_test_steps"), row.get("ensemble", 1)
     taken = "" if steps is None else f", {steps} step{'s' * (steps != 1)}"
     return taken if count == 1 else f"{taken}, mean of {count}"
 
