@@ -57,6 +57,7 @@ from kshot.learners.baselines.nearest_centroid import NearestCentroid as Nearest
 from kshot.learners.baselines.nearest_neighbor import NearestNeighbor as NearestNeighbor
 from kshot.learners.baselines.simple_shot import SimpleShot as SimpleShot
 from kshot.learners.embedding_learner import EmbeddingLearner as EmbeddingLearner
+from kshot.learners.ensemble import Ensemble as Ensemble
 from kshot.learners.memory.mann import MANN as MANN
 from kshot.learners.memory.meta_networks import MetaNet as MetaNet
 from kshot.learners.memory.ntm import NTM as NTM

@@ -19,7 +19,6 @@ from kshot.config import (
     BatchNormPolicy,
     EpisodeConfig,
     EvaluationConfig,
-    RunConfig,
 )
 from kshot.data.frozen import FrozenEpisodes, load_episodes
 from kshot.data.splits import LabelledSplits
@@ -69,7 +68,7 @@ def check_run(run: Run) -> None:
         validation = validation_sampler(run)
         if validation is not None:
             validation.sample([0])
-        _check_ensemble(config)
+    _check_ensemble(run)
     for episode, policy, steps, _ in _conditions(config.evaluation, learner):
         sampler = run.source.sampler(config.evaluation.split, episode, config.evaluation.seed)
         evaluate(learner, sampler, 2, batch_norm=policy, num_test_steps=steps)
@@ -163,10 +162,14 @@ def evaluate_run(
     return scored
 
 
-def _check_ensemble(config: RunConfig) -> None:
-    training, wanted = config.training, max(config.evaluation.ensemble, default=1)
+def _check_ensemble(run: Run) -> None:
+    config, training = run.config, run.config.training
     validations = math.ceil(training.iterations / training.validate_every)
-    kept = min(training.keep_best, validations if training.validation_episodes else 0)
+    if training.patience:
+        validations = min(validations, training.patience + 1)  # it may stop then
+    if not learner_row(config.learner.name).meta_trained or validation_sampler(run) is None:
+        validations = 0
+    kept, wanted = min(training.keep_best, validations), max(config.evaluation.ensemble, default=1)
     if 1 < wanted > kept:
         raise ValueError(
             f"An ensemble of {wanted} is wanted, and of {validations} validations the weights of "
