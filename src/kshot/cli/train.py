@@ -14,7 +14,7 @@ from kshot.cli.flags import as_given, parse_flags
 from kshot.cli.recipes import find_recipe, recipe_names
 from kshot.cli.tables import print_results
 from kshot.config import Choice, RunConfig
-from kshot.evaluation.results import merge_results
+from kshot.evaluation.results import merge_results, write_results
 from kshot.learners.registry import LEARNERS
 from kshot.options import nearest
 from kshot.recipe import load_recipe, parse_run
@@ -70,7 +70,7 @@ def main(arguments: list[str]) -> int:
     run = load_run(folder, config.training.device, run.source)
     scored = evaluate_run(run, folder)
     rows = [one.row for one in scored]
-    merge_results(folder / "results.json", rows)
+    write_results(folder / "results.json", rows)
     if output.results is not None:
         # recipes/omniglot/maml.toml gives results/omniglot/maml.json.
         place = Path(recipe) if recipe else Path(config.data.name, config.learner.name)

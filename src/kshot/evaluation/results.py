@@ -28,6 +28,7 @@ __all__ = [
     "score",
     "spread_over_seeds",
     "versions",
+    "write_results",
 ]
 
 Row = dict[str, Any]
@@ -118,7 +119,12 @@ def merge_results(path: Path, rows: Sequence[Row]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(path.parent / ".lock"):
         kept = [row for row in read_results(path) if _identity(row) not in new]
-        write_atomically(path, json.dumps([*kept, *new.values()], indent=2) + "\n")
+        write_results(path, [*kept, *new.values()])
+
+
+def write_results(path: Path, rows: Sequence[Row]) -> None:
+    """Write a results file of these rows alone."""
+    write_atomically(path, json.dumps(rows, indent=2) + "\n")
 
 
 def read_results(path: Path) -> list[Row]:
