@@ -82,9 +82,10 @@ def test_rows_of_the_same_measurement_are_replaced_and_others_stay(tmp_path):
     assert read_results(tmp_path / "absent.json") == []
 
 
-def test_where_a_number_comes_from():
+def test_where_a_number_comes_from(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert {"python", "kshot", "torch", "numpy"} <= set(versions())
-    assert f"cores, {platform.system()}" in machine()
+    assert machine().endswith(f"cores, {platform.system()}")
     revision = git_revision()
     assert revision is None or len(revision.removesuffix("+changes")) == 40
 

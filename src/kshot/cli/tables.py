@@ -35,8 +35,7 @@ def task_name(row: dict[str, Any]) -> str:
     if "instance" in row:
         return f"{row['way']}-way, instance {row['instance']} of {row['shot']}"
     way = "" if row["accuracy"] is None else f"{row['way']}-way "
-    task = f"{way}{row['shot']}-shot"
-    return task + _steps(row)
+    return f"{way}{row['shot']}-shot{_steps(row)}"
 
 
 def condition(row: dict[str, Any]) -> str:

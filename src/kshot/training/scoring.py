@@ -132,7 +132,7 @@ def evaluate_run(
         sampler = stored or run.source.sampler(wanted.split, episode, wanted.seed)
         first_policy = policy in (None, *wanted.batch_norm[:1])
         first_steps = steps in (None, *wanted.num_test_steps[:1])
-        first = first_policy and first_steps and count in (1, *wanted.ensemble[:1])
+        first = first_policy and first_steps and count == next(iter(ensembles))
         for name, backbone, learner, training in candidates if first else candidates[:1]:
             own = learner is run.learner
             result = evaluate(

@@ -255,14 +255,17 @@ class _Trainer:
         return {f"validation {evaluation.metric}": score, "validation ci95": half_width}
 
     def _save_weights(self, path: Path) -> None:
-        weights = {f"learner/{key}": value for key, value in self.learner.state_dict().items()}
-        save_checkpoint(path, weights, self._description())
+        save_checkpoint(path, self._weights(), self._description())
+
+    def _weights(self) -> dict[str, Tensor]:
+        """The learner's weights as a checkpoint names them."""
+        return {f"learner/{key}": value for key, value in self.learner.state_dict().items()}
 
     def save(self) -> None:
         """Write a checkpoint from which training resumes exactly."""
         if self.checkpoints is None or not self.processes.first:
             return
-        tensors = {f"learner/{key}": value for key, value in self.learner.state_dict().items()}
+        tensors = self._weights()
         for key, value in optimizer_tensors(self.optimizer).items():
             tensors[f"optimizer/{key}"] = value
         tensors["random/cpu"] = torch.get_rng_state()
