@@ -25,7 +25,8 @@ ROWS: dict[str, LearnerRow] = {
         transductive=True,
         notes=(
             "one inner step at test as in training (the paper: three); 10,000 outer steps "
-            "of 64 tasks instead of 60,000 of 32; training pictures are moved a little and classes mirrored"
+            "of 64 tasks instead of 60,000 of 32; training pictures are moved a little and "
+            "classes mirrored"
         ),
     ),
     "fomaml": LearnerRow(
@@ -71,7 +72,8 @@ ROWS: dict[str, LearnerRow] = {
         transductive=True,
         notes=(
             "80,000 outer steps of 4 tasks instead of 100,000 of 5 and one and a half times the "
-            "inner rate; with `carry_over` the inner Adam's averages go on from task to task, as the authors' do; tasks of a "
+            "inner rate; with `carry_over` the inner Adam's averages go on from task to "
+            "task, as the authors' do; tasks of a "
             "meta-batch begin from the same ones, and their mean is carried on; without it "
             "every task starts afresh"
         ),
@@ -106,8 +108,8 @@ ROWS: dict[str, LearnerRow] = {
         kinds=("classification", "regression"),
         transductive=True,
         notes=(
-            "with five steps 6,000 outer steps of 8 tasks instead of 50,000, with one 10,000 of 64; "
-            "trained under batch statistics, "
+            "with five steps 6,000 outer steps of 8 tasks instead of 50,000, with one 10,000 of "
+            "64; trained under batch statistics, "
             "its inner steps diverge under the averages (`per_step`); normalization belongs to "
             "the number of steps taken, so support and query at the same parameters share it; "
             "the averages are read at test under `per_step`, which the authors' code never does"
