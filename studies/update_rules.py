@@ -35,7 +35,7 @@ PRE_TRAINING = {
 }
 ITERATIONS = {
     "omniglot": {"lstm_meta_learner": 12000, "maml": 6000, "meta_sgd": 15000, "fine_tuning": 3000},
-    "caltech101": {"lstm_meta_learner": 12000, "maml": 2000, "meta_sgd": 6000, "fine_tuning": 1500},
+    "caltech101": {"lstm_meta_learner": 6000, "maml": 1000, "meta_sgd": 3000, "fine_tuning": 1000},
 }
 
 
