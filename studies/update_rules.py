@@ -2,8 +2,8 @@
 
 The LSTM meta-learner, MAML, Meta-SGD and fine-tuning after pre-training on one network, taught by
 one to five examples a class (recipes/DATA/update_rules.toml). Each has a number of iterations of
-its own, meant to take half an hour to an hour on one thread; pre-training needs less. A run that is
-there already is not trained again. All are scored on the same episodes of unseen classes.
+its own, which takes a quarter of an hour to an hour on one thread; pre-training needs less. A run
+that is there already is not trained again. All are scored on the same episodes of unseen classes.
 """
 
 from pathlib import Path
