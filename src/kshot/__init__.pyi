@@ -29,7 +29,8 @@ from kshot.backbones.feature_maps import FeatureMaps as FeatureMaps
 from kshot.backbones.heads import Flatten as Flatten, WithHead as WithHead
 from kshot.backbones.koch import KochEncoder as KochEncoder
 from kshot.backbones.mlp import MLP as MLP
-from kshot.backbones.normalization import BatchNorm as BatchNorm, split_affine as split_affine
+from kshot.backbones.conversion import split_affine as split_affine
+from kshot.backbones.normalization import BatchNorm as BatchNorm
 from kshot.backbones.resnet12 import ResNet12 as ResNet12
 
 # From pictures and sentences to embeddings

@@ -9,7 +9,6 @@ set of rows.
 import contextlib
 import contextvars
 import math
-import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -24,18 +23,16 @@ from kshot.transforms import being_traced, being_vectorized
 
 __all__ = [
     "BatchNorm",
-    "SplitAffine",
     "apply_to_query",
     "apply_to_support",
-    "exact_network",
     "has_batch_norm",
     "has_running_averages",
+    "per_channel",
     "policy_for",
     "reads_stored",
     "reads_support",
     "recorded_statistics",
     "rows_statistics",
-    "split_affine",
     "stored_statistics",
 ]
 
@@ -96,81 +93,16 @@ class BatchNorm(nn.Module):
         if source is None or source is _STORED:
             scale = self.weight * (self.running_var + self.eps).rsqrt()
             shift = self.bias - self.running_mean * scale
-            return torch.addcmul(_channels(shift, x), x, _channels(scale, x))
+            return torch.addcmul(per_channel(shift, x), x, per_channel(scale, x))
         rows = source if isinstance(source, Tensor) else None
         recorded = _RECORD.get()
         if recorded is not None:
-            recorded[self] = _mean_and_variance(x.detach(), rows)
+            # The averages that these move have more digits than x under autocast.
+            recorded[self] = _mean_and_variance(x.detach().to(self.running_mean.dtype), rows)
         if rows is None and not being_vectorized():  # then the fused kernel is exact, and faster
             return F.batch_norm(x, None, None, self.weight, self.bias, training=True, eps=self.eps)
         normalized = _normalize_by_rows(x, rows, self.eps)
-        return normalized * _channels(self.weight, x) + _channels(self.bias, x)
-
-
-class SplitAffine(nn.Module):
-    """A normalization layer without affine part, then scale and shift by hand.
-
-    Args:
-        normalize: the layer without its weight and bias.
-        weight: its scale, of the shape the fused layer has.
-        bias: its shift, or None.
-        channel_dim: 1 for layers with one weight a channel, None where weights have the trailing
-            dimensions of the input (LayerNorm).
-    """
-
-    def __init__(
-        self,
-        normalize: nn.Module,
-        weight: nn.Parameter,
-        bias: nn.Parameter | None,
-        channel_dim: int | None,
-    ) -> None:
-        super().__init__()
-        self.normalize = normalize
-        self.weight = weight
-        self.bias = bias
-        self.channel_dim = channel_dim
-        self.eps = getattr(normalize, "eps", 0.0)  # read by nn.TransformerEncoderLayer
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Normalize, scale, shift."""
-        x = self.normalize(x)
-        if self.channel_dim is None:
-            return x * self.weight + (0 if self.bias is None else self.bias)
-        y = x * _channels(self.weight, x)
-        return y if self.bias is None else y + _channels(self.bias, x)
-
-
-def split_affine(net: nn.Module) -> nn.Module:
-    """Replace fused normalization layers of a network by exact ones, sharing their parameters.
-
-    BatchNorm1d/2d/3d become `BatchNorm`, LayerNorm and InstanceNorm with affine `SplitAffine`.
-    GroupNorm is exact as it is. The network is changed in place and returned; its outputs stay
-    the same.
-
-    Raises:
-        ValueError: for a BatchNorm layer without running averages or affine part, or with a
-            cumulative average, which `BatchNorm` does not have; for an InstanceNorm layer with
-            running averages.
-    """
-    return _split_affine(net, {})
-
-
-def exact_network(net: nn.Module) -> nn.Module:
-    """A network whose second-order gradients are exact under vmap: `split_affine`, with a warning.
-
-    Learners that differentiate through an inner loop pass their network through here.
-    """
-    fused = [type(layer).__name__ for layer in net.modules() if _is_fused(layer)]
-    if fused:
-        warnings.warn(
-            f"The network has {', '.join(sorted(set(fused)))}, whose fused scale and shift give "
-            "silently wrong second-order gradients under torch.func.vmap; kshot replaces these "
-            "layers in place by exact ones with the same parameters and outputs "
-            "(kshot.split_affine, docs/vmap.md).",
-            stacklevel=4,  # the caller of the learner's constructor
-        )
-    return split_affine(net)
+        return normalized * per_channel(self.weight, x) + per_channel(self.bias, x)
 
 
 def has_batch_norm(net: nn.Module) -> bool:
@@ -277,7 +209,11 @@ def apply_to_query(
     """
     if not reads_support(policy):
         return apply_to_support(network, policy, inputs, mask)
-    assert support_inputs is not None, "these policies read the support set"
+    if support_inputs is None:
+        raise ValueError(
+            f"The BatchNorm policy {policy!r} reads the support set, and this state was learned "
+            "under one that keeps none: adapt and predict in the same mode and under one policy."
+        )
     support_rows = _rows(support_inputs, support_mask)
     if policy == "support":
         query_rows = torch.zeros_like(_rows(inputs, None))
@@ -295,17 +231,12 @@ def apply_to_query(
     return torch.func.vmap(one_query, chunk_size=chunk_size, randomness="different")(inputs)
 
 
+def per_channel(values: Tensor, x: Tensor) -> Tensor:
+    """Values (channels,) shaped to multiply x (n, channels, *space)."""
+    return values.view(-1, *(1,) * (x.dim() - 2))
+
+
 _EXAMPLES_AT_ONCE = 128
-_BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
-_INSTANCE_NORMS = (nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d)
-
-
-def _is_fused(layer: nn.Module) -> bool:
-    return (
-        isinstance(layer, _BATCH_NORMS)
-        or (isinstance(layer, nn.LayerNorm) and layer.elementwise_affine)
-        or (isinstance(layer, _INSTANCE_NORMS) and layer.affine)
-    )
 
 
 class _Source:
@@ -327,16 +258,11 @@ def _rows(inputs: Inputs, mask: Tensor | None) -> Tensor:
     return torch.ones(first.shape[0], dtype=torch.bool, device=first.device)
 
 
-def _channels(values: Tensor, x: Tensor) -> Tensor:
-    """Values (channels,) shaped to multiply x (n, channels, *space)."""
-    return values.view(-1, *(1,) * (x.dim() - 2))
-
-
 def _normalize_by_rows(x: Tensor, rows: Tensor | None, eps: float) -> Tensor:
     if rows is None and not being_traced():
         return F.batch_norm(x, None, None, training=True, eps=eps)
     mean, variance = _mean_and_variance(x, rows)
-    return (x - _channels(mean, x)) * _channels((variance + eps).rsqrt(), x)
+    return (x - per_channel(mean, x)) * per_channel((variance + eps).rsqrt(), x)
 
 
 def _mean_and_variance(x: Tensor, rows: Tensor | None) -> tuple[Tensor, Tensor]:
@@ -348,45 +274,4 @@ def _mean_and_variance(x: Tensor, rows: Tensor | None) -> tuple[Tensor, Tensor]:
     weight = rows.to(x.dtype).view(-1, *(1,) * (x.dim() - 1))
     count = weight.sum().clamp_min(1) * math.prod(x.shape[2:])
     mean = (x * weight).sum(dims) / count
-    return mean, ((x - _channels(mean, x)).square() * weight).sum(dims) / count
-
-
-def _split_affine(net: nn.Module, done: dict[nn.Module, nn.Module]) -> nn.Module:
-    """`split_affine`, where `done` keeps a layer that is used in several places one layer."""
-    if net not in done:
-        for name, child in net._modules.items():
-            if child is not None:
-                setattr(net, name, _split_affine(child, done))
-        done[net] = _split_layer(net) if _is_fused(net) else net
-    return done[net]
-
-
-def _split_layer(layer: nn.Module) -> nn.Module:
-    if isinstance(layer, _BATCH_NORMS):
-        return _split_batch_norm(layer)
-    if isinstance(layer, nn.LayerNorm):
-        shape, channel_dim = list(layer.normalized_shape), None
-        plain = nn.LayerNorm(shape, eps=layer.eps, elementwise_affine=False)
-    else:
-        assert isinstance(layer, _INSTANCE_NORMS)
-        if layer.track_running_stats:
-            raise ValueError(
-                f"{layer} cannot be converted: in evaluation mode it would need its running "
-                "averages. Build the layer with track_running_stats=False."
-            )
-        plain, channel_dim = type(layer)(layer.num_features, eps=layer.eps), 1
-    assert layer.weight is not None
-    return SplitAffine(plain, layer.weight, layer.bias, channel_dim).train(layer.training)
-
-
-def _split_batch_norm(layer: nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d) -> BatchNorm:
-    if not layer.affine or layer.running_mean is None or layer.momentum is None:
-        raise ValueError(
-            f"{layer} cannot be converted: kshot's BatchNorm has affine parameters and running "
-            "averages with a fixed momentum. Build the layer with affine=True, "
-            "track_running_stats=True and a momentum."
-        )
-    split = BatchNorm(layer.num_features, eps=layer.eps, momentum=layer.momentum)
-    split.weight, split.bias = layer.weight, layer.bias
-    split.running_mean, split.running_var = layer.running_mean, layer.running_var  # pyright: ignore
-    return split.train(layer.training)
+    return mean, ((x - per_channel(mean, x)).square() * weight).sum(dims) / count

@@ -8,11 +8,11 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from kshot.backbones.conversion import split_affine
 from kshot.backbones.normalization import (
     policy_for,
     reads_stored,
     reads_support,
-    split_affine,
     stored_statistics,
 )
 from kshot.config import BatchNormPolicy

@@ -98,3 +98,8 @@ def test_where_the_minimum_is_none_it_stops():
 def test_no_pull_is_refused():
     with pytest.raises(ValueError, match=r"above 0, not 0\.0"):
         IMAML(net(), strength=0.0)
+
+
+def test_no_step_of_the_solver_is_refused():
+    with pytest.raises(ValueError, match="the meta-gradient is zero"):
+        IMAML(net(), num_solver_steps=0)

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from kshot.learners.optimization.inner_loop import inner_loop
+from kshot.learners.optimization.inner_loop import checked_steps, inner_loop
 from kshot.learners.optimization.update_rules import SGD, Params, RuleState, UpdateRule
 
 
@@ -310,3 +310,11 @@ def test_steps_without_a_gradient_keep_no_earlier_parameters():
         first = weakref.ref(next(steps)["x"])
         next(steps)
         assert first() is None
+
+
+def test_fewer_steps_than_none_are_refused():
+    assert checked_steps(0, None) == (0, 0)
+    assert checked_steps(1, 3) == (1, 3)
+    for steps in ((-3, None), (1, -1)):
+        with pytest.raises(ValueError, match="0 or more inner steps, not -"):
+            checked_steps(*steps)

@@ -6,7 +6,8 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from kshot.backbones.normalization import policy_for, split_affine
+from kshot.backbones.conversion import split_affine
+from kshot.backbones.normalization import policy_for
 from kshot.episodes import Episodes, Examples, Inputs
 from kshot.learner import MetaLearner
 from kshot.learners.embedding import embed_pooled

@@ -7,14 +7,15 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from kshot.backbones.conversion import split_affine
 from kshot.backbones.heads import embedding_dim
-from kshot.backbones.normalization import policy_for, reads_support, split_affine
+from kshot.backbones.normalization import policy_for, reads_support
 from kshot.config import BatchNormPolicy
 from kshot.episodes import Examples, Inputs
 from kshot.learner import MetaLearner
 from kshot.learners.embedding import embed_query, embed_support
 from kshot.learners.optimization.fast_weights import present_columns
-from kshot.learners.optimization.inner_loop import inner_loop
+from kshot.learners.optimization.inner_loop import checked_steps, inner_loop
 from kshot.learners.optimization.update_rules import SGD, Params
 from kshot.learners.papers import RAGHU_2020
 from kshot.learners.task_map import map_tasks
@@ -95,8 +96,7 @@ class ANIL(MetaLearner[ANILState]):
         self.encoder = encoder
         self.head = nn.Linear(embedding_dim(encoder), max_way)
         self.rule = SGD(inner_lr)
-        self.num_inner_steps = num_inner_steps
-        self.num_test_steps = num_inner_steps if num_test_steps is None else num_test_steps
+        self.num_inner_steps, self.num_test_steps = checked_steps(num_inner_steps, num_test_steps)
         self.first_order = first_order
 
     def adapt(self, support: Examples) -> ANILState:

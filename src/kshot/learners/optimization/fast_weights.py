@@ -13,19 +13,18 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from kshot.backbones.conversion import exact_network, split_affine
 from kshot.backbones.heads import WithHead
 from kshot.backbones.normalization import (
     apply_to_query,
     apply_to_support,
-    exact_network,
     policy_for,
     reads_support,
-    split_affine,
 )
 from kshot.config import BatchNormPolicy
 from kshot.episodes import Examples, Inputs, leaves, map_tensors
 from kshot.learner import MetaLearner
-from kshot.learners.optimization.inner_loop import inner_loop, inner_step
+from kshot.learners.optimization.inner_loop import checked_steps, inner_loop, inner_step
 from kshot.learners.optimization.recomputation import recomputed
 from kshot.learners.optimization.update_rules import Params, RuleState, UpdateRule
 from kshot.learners.task_map import Strategy, choose_strategy, forward_flops, map_tasks
@@ -106,8 +105,7 @@ class FastWeightLearner(MetaLearner[FastWeights]):
         self.net = net
         self.rule = rule
         self.adapted = tuple(adapted_params(net, adapted))
-        self.num_inner_steps = num_inner_steps
-        self.num_test_steps = num_inner_steps if num_test_steps is None else num_test_steps
+        self.num_inner_steps, self.num_test_steps = checked_steps(num_inner_steps, num_test_steps)
         self.inner_batch_size = inner_batch_size
         self.test_batch_size = test_batch_size
         self._first_order = first_order

@@ -90,6 +90,11 @@ class IMAML(FastWeightLearner):
             chunk_size=chunk_size,
             loss=loss,
         )
+        if num_solver_steps < 1:
+            raise ValueError(
+                f"iMAML needs at least 1 step of its solver, not {num_solver_steps}: without any "
+                "the meta-gradient is zero."
+            )
         self.strength = strength
         self.num_solver_steps = num_solver_steps
 

@@ -11,7 +11,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from kshot.learners.optimization.update_rules import Params, RuleState, UpdateRule
 from kshot.transforms import being_transformed
 
-__all__ = ["inner_loop", "inner_step"]
+__all__ = ["checked_steps", "inner_loop", "inner_step"]
 
 
 def inner_loop(
@@ -96,3 +96,15 @@ def _variable(value: Tensor, differentiable: bool) -> Tensor:
     if differentiable and value.requires_grad:
         return value.view_as(value)
     return value.detach().requires_grad_()
+
+
+def checked_steps(num_inner_steps: int, num_test_steps: int | None) -> tuple[int, int]:
+    """The inner steps of meta-training and of evaluation, where None stands for as many.
+
+    Raises:
+        ValueError: for fewer than none.
+    """
+    steps = num_inner_steps, num_inner_steps if num_test_steps is None else num_test_steps
+    if min(steps) < 0:
+        raise ValueError(f"A learner takes 0 or more inner steps, not {min(steps)}.")
+    return steps
