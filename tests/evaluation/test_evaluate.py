@@ -13,7 +13,13 @@ from kshot.config import BatchNormPolicy, EpisodeConfig
 from kshot.data.dataset import LabelledDataset
 from kshot.data.sampler import EpisodeSampler
 from kshot.episodes import Episodes, Examples, Inputs, one_hot
-from kshot.evaluation.evaluate import Evaluation, episode_scores, evaluate, paired_difference
+from kshot.evaluation.evaluate import (
+    Evaluation,
+    NoNumberError,
+    episode_scores,
+    evaluate,
+    paired_difference,
+)
 from kshot.learner import MetaLearner
 from kshot.learners.baselines.nearest_centroid import NearestCentroid
 from kshot.learners.metric.prototypical import ProtoNet
@@ -113,6 +119,7 @@ def test_the_score_is_the_accuracy_of_labelled_real_queries():
     query = Examples(torch.zeros(1, 5, 1), targets, torch.tensor([[True] * 4 + [False]]))
     episodes = Episodes(query, query, torch.tensor([[5, 9, 2, -1]]))
     assert episode_scores(logits, episodes, cross_entropy).tolist() == [pytest.approx(2 / 3)]
+    assert episode_scores(logits.bfloat16(), episodes, cross_entropy).dtype == torch.float64
     values = torch.tensor([[1.0, 2.0, 3.0, 4.0, 100.0]]).unsqueeze(-1)
     query = Examples(torch.zeros(1, 5, 1), values * 0, query.mask)
     scores = episode_scores(values, Episodes(query, query), mean_squared_error)
@@ -132,6 +139,9 @@ def test_regression_is_scored_by_squared_error():
     evaluation = evaluate(learner, Waves(), 4)
     assert evaluation.metric == "mean_squared_error"
     assert evaluation.scores == pytest.approx(np.arange(4.0) ** 2 * 55 / 6)
+    nn.init.constant_(learner.net.weight, 1e30)  # pyright: ignore
+    with pytest.raises(NoNumberError, match="error in episode 0 is infinite"):
+        evaluate(learner, Waves(), 4)
 
 
 def test_the_policy_is_stored_and_may_be_another_than_the_learners_own():

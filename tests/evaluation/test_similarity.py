@@ -56,6 +56,8 @@ def test_what_does_not_adapt_stays_and_what_does_changes():
 def test_the_learner_is_left_as_it_was():
     torch.manual_seed(0)
     learner = MAML(WithHead(Conv4((1, 16, 16), hidden=4), 3)).train()
+    modules = list(learner.modules())
+    modules[-1].eval()
     layer_similarity(learner, Noise(), 2)
-    assert learner.training
+    assert [module.training for module in modules] == [True] * (len(modules) - 1) + [False]
     assert all(not layer._forward_hooks for layer in learner.modules())

@@ -13,8 +13,9 @@ import torch
 
 from kshot.backbones.conv4 import Conv4
 from kshot.backbones.heads import WithHead
+from kshot.backbones.normalization import BatchNorm
 from kshot.config import TrainingConfig
-from kshot.evaluation.evaluate import Evaluation
+from kshot.evaluation.evaluate import Evaluation, NoNumberError
 from kshot.learners.baselines.nearest_centroid import NearestCentroid
 from kshot.learners.metric.prototypical import ProtoNet
 from kshot.learners.optimization.maml import MAML
@@ -48,30 +49,51 @@ def weights(learner):
     return torch.cat([value.flatten() for value in learner.state_dict().values()])
 
 
+class Killed(Exception):
+    """Stands for what ends a process."""
+
+
+class DyingSampler:
+    """Gives episodes until one of a number is asked for."""
+
+    def __init__(self, sampler, last):
+        self.sampler, self.last = sampler, last
+
+    def sample(self, episodes):
+        if self.last in episodes:
+            raise Killed
+        return self.sampler.sample(episodes)
+
+
 @pytest.mark.parametrize("make", [protonet, maml])
 def test_a_resumed_training_is_bit_identical(make, sampler, tmp_path):
     whole, resumed = make(), make()
     meta_train(whole, sampler, SHORT, validation=sampler, quiet=True)
 
-    class Killed(Exception):
-        pass
-
-    class DyingSampler:
-        def sample(self, episodes):
-            if 14 in episodes:  # the meta-batch of iteration 7
-                raise Killed
-            return sampler.sample(episodes)
-
+    options = {"validation": sampler, "folder": tmp_path, "quiet": True}
+    dying = DyingSampler(sampler, 14)  # in the meta-batch of iteration 7
     with pytest.raises(Killed):
-        meta_train(resumed, DyingSampler(), SHORT, validation=sampler, folder=tmp_path, quiet=True)
+        meta_train(resumed, dying, SHORT, **options)
     fresh = make()
-    state = meta_train(
-        fresh, sampler, SHORT, validation=sampler, folder=tmp_path, resume=True, quiet=True
-    )
+    state = meta_train(fresh, sampler, SHORT, **options, resume=True)
     assert state.iteration == 12
     assert torch.equal(weights(fresh), weights(whole))
     lines = [row["iteration"] for row in read_history(tmp_path / "metrics.jsonl")]
     assert lines == [4, 8, 12]
+
+
+def test_a_resumed_training_tells_of_the_steps_before_it(sampler, tmp_path):
+    """Losses of the steps since the last line of metrics.jsonl, of which some were before."""
+    whole, resumed = tmp_path / "whole", tmp_path / "resumed"
+    meta_train(protonet(), sampler, SHORT, folder=whole, quiet=True)
+    with pytest.raises(Killed):
+        meta_train(protonet(), DyingSampler(sampler, 14), SHORT, folder=resumed, quiet=True)
+    meta_train(protonet(), sampler, SHORT, folder=resumed, resume=True, quiet=True)
+    losses = [
+        [row["loss"] for row in read_history(folder / "metrics.jsonl")]
+        for folder in (whole, resumed)
+    ]
+    assert losses[0] == losses[1]
 
 
 KILLED_TRAINING = """
@@ -123,25 +145,35 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 import numpy as np, torch
-from kshot import EpisodeConfig, EpisodeSampler, LabelledDataset, ProtoNet, MAML, Conv4, WithHead
+from kshot import (
+    Conv4, EpisodeConfig, EpisodeSampler, LabelledDataset, MAML, ProtoNet, Reptile, WithHead)
 from kshot import TrainingConfig, meta_train
 torch.set_num_threads(1)
 random = np.random.default_rng(0)
 data = LabelledDataset.from_labels(
     random.integers(0, 256, (160, 1, 16, 16), dtype=np.uint8), np.repeat(np.arange(20), 8))
 sampler = EpisodeSampler(data, EpisodeConfig(way=5, shot=1, query_shot=3))
-torch.manual_seed(0)
 compiled = sys.argv[2] == "compiled"
 torch.compile = lambda graph, **options: graph  # the graph alone, which saves minutes
-if sys.argv[2] == "maml" or compiled:
-    learner = MAML(WithHead(Conv4((1, 16, 16), hidden=8, strided=True), 5), inner_lr=0.5)
-else:
-    learner = ProtoNet(Conv4((1, 16, 16), hidden=8), batch_norm=sys.argv[2])
+
+def make():
+    torch.manual_seed(0)
+    net = WithHead(Conv4((1, 16, 16), hidden=8, strided=True), 5)
+    if sys.argv[2] == "maml" or compiled:
+        return MAML(net, inner_lr=0.5)
+    if sys.argv[2] == "reptile":
+        return Reptile(net, carry_over=True)
+    return ProtoNet(Conv4((1, 16, 16), hidden=8), batch_norm=sys.argv[2])
+
 # Not Adam: a bias before BatchNorm has no gradient but rounding, which Adam blows up to its rate.
 config = TrainingConfig(
     iterations=20, meta_batch_size=4, device="cpu", optimizer="sgd", outer_lr=0.1,
     precision="float64", compile=compiled, micro_batch_size=int(compiled))
-meta_train(learner, sampler, config, quiet=True)
+learner, folder = make(), Path(sys.argv[1]).with_suffix("")
+meta_train(learner, sampler, replace(config, iterations=8), folder=folder, quiet=True)
+if not compiled:  # what is learned is in the checkpoint alone
+    learner = make()
+meta_train(learner, sampler, config, folder=folder, resume=True, quiet=True)
 # Threads of a group that is left would abort the process at its end, now and then.
 threads = [name.read_text() for name in Path("/proc/self/task").glob("*/comm")]
 assert not [name for name in threads if "gloo" in name], threads
@@ -165,7 +197,7 @@ def train_with_processes(count, path, learner):
     return torch.cat([value.flatten().double() for value in tensors.values()])
 
 
-@pytest.mark.parametrize("learner", ["maml", "batch"])
+@pytest.mark.parametrize("learner", ["maml", "batch", "reptile"])
 def test_two_processes_equal_one(learner, tmp_path):
     one = train_with_processes(1, tmp_path / "one.pt", learner)
     two = train_with_processes(2, tmp_path / "two.pt", learner)
@@ -221,6 +253,65 @@ def test_weights_of_the_best_validations_are_kept_for_an_ensemble(sampler, tmp_p
     like = protonet()
     like.load_state_dict(load_checkpoint(folder.good(6)).section("learner"))
     assert torch.equal(weights(like), seen[2])
+
+
+def test_an_ensemble_is_of_the_weights_that_are_kept(sampler, tmp_path, monkeypatch):
+    scores = iter([0.5, 0.6, 0.7, 0.8, 0.9])
+    monkeypatch.setattr(module, "evaluate", lambda *arguments: scored(next(scores)))
+    config = replace(SHORT, iterations=10, validate_every=2, checkpoint_every=5, keep_best=2)
+    options = {"validation": sampler, "folder": tmp_path, "quiet": True}
+    folder = CheckpointFolder(tmp_path / "checkpoints")
+
+    def kept():
+        listed = folder.load_for_use().state["training"]["good"]
+        assert all(folder.good(iteration).exists() for iteration, _ in listed)
+        return [iteration for iteration, _ in listed]
+
+    stopped = DyingSampler(sampler, 9 * SHORT.meta_batch_size)
+    with pytest.raises(Killed):
+        meta_train(protonet(), stopped, config, **options)
+    assert kept() == [8, 6]
+    scores = iter([0.7, 0.8, 0.9])
+    meta_train(protonet(), sampler, config, **options, resume=True)
+    assert kept() == [10, 8]
+    assert len(list(folder.folder.glob("good_*"))) == 2
+
+
+def test_scores_that_differ_by_rounding_alone_are_equal(sampler, monkeypatch):
+    scores = iter([0.5, 0.5 + 1e-12, 0.6])
+    monkeypatch.setattr(module, "evaluate", lambda *arguments: scored(next(scores)))
+    config = TrainingConfig(iterations=2, validate_every=1, device="cpu")
+    state = meta_train(protonet(), sampler, config, validation=sampler, quiet=True)
+    assert (state.best_iteration, state.waited) == (1, 1)
+
+
+def test_a_validation_without_a_score_does_not_end_the_training(sampler, tmp_path, monkeypatch):
+    outcomes = iter([None, 0.5, None])
+
+    def validate(*arguments):
+        score = next(outcomes)
+        if score is None:
+            raise NoNumberError("The learner predicts NaN in episodes 0 to 4.")
+        return scored(score)
+
+    monkeypatch.setattr(module, "evaluate", validate)
+    with pytest.warns(UserWarning, match=r"after iteration (4|12) gives no score.*predicts NaN"):
+        state = meta_train(
+            protonet(), sampler, SHORT, validation=sampler, folder=tmp_path, quiet=True
+        )
+    assert (state.best_iteration, state.best_score, state.waited) == (8, 0.5, 1)
+    rows = read_history(tmp_path / "metrics.jsonl")
+    assert ["validation accuracy" in row for row in rows] == [False, True, False]
+
+
+def test_a_part_that_is_kept_in_evaluation_mode_stays_there(sampler):
+    learner = MAML(WithHead(Conv4((1, 16, 16), hidden=4), 5), inner_lr=0.1, batch_norm="running")
+    layer = next(each for each in learner.modules() if isinstance(each, BatchNorm))
+    layer.eval()
+    meta_train(learner, sampler, SHORT, validation=sampler, quiet=True)
+    assert learner.training and not layer.training and not layer.running_mean.any()
+    meta_train(learner.eval(), sampler, SHORT, quiet=True)
+    assert layer.training
 
 
 def test_training_stops_early_when_validation_no_longer_improves(sampler, monkeypatch):

@@ -21,6 +21,7 @@ from kshot.losses import Loss, check_examples, counted_rows, mask_absent
 
 __all__ = [
     "Evaluation",
+    "NoNumberError",
     "episode_scores",
     "evaluate",
     "evaluation_mode",
@@ -29,6 +30,10 @@ __all__ = [
     "predicted",
     "require_numbers",
 ]
+
+
+class NoNumberError(ValueError):
+    """A score that is no number, because a prediction is none or its error is infinite."""
 
 
 @dataclass(frozen=True)
@@ -84,8 +89,8 @@ def evaluate(
         on_batch: called with the number of episodes done after each batch.
 
     Raises:
-        ValueError: when predictions are not numbers, or the learner cannot work under the policy
-            or takes no gradient steps.
+        NoNumberError: when a prediction is no number, or an error is infinite.
+        ValueError: when the learner cannot work under the policy or takes no gradient steps.
     """
     if num_episodes < 2:
         raise ValueError(f"An evaluation needs at least 2 episodes, not {num_episodes}.")
@@ -99,13 +104,19 @@ def evaluate(
     with torch.no_grad(), evaluation_mode(learner, batch_norm, num_test_steps):
         batches = predicted(learner, sampler, num_episodes, batch_episodes, device)
         for episodes, predictions in batches:
-            scores.append(episode_scores(predictions, episodes, learner.loss).cpu().numpy())
+            scores.append(episode_scores(predictions, episodes, learner.loss).numpy())
             if on_batch:
                 on_batch(sum(map(len, scores)))
         policy, transductive = learner.batch_norm, learner.transductive
         steps = learner.num_test_steps
     metric = "accuracy" if learner.loss.kind == "classification" else "mean_squared_error"
-    values = np.concatenate(scores).astype(np.float64)
+    values = np.concatenate(scores)
+    if not np.isfinite(values).all():
+        number = int(np.flatnonzero(~np.isfinite(values))[0])
+        raise NoNumberError(
+            f"The learner's error in episode {number} is infinite: its predictions grew beyond "
+            "what numbers can hold. Is its inner_lr too large for so many steps?"
+        )
     return Evaluation(values, metric, policy, transductive, steps)
 
 
@@ -126,7 +137,8 @@ def predicted(
         device: where episodes go for a learner without parameters.
 
     Raises:
-        ValueError: for episodes that no learner can learn from, and predictions that are NaN.
+        NoNumberError: for predictions that are NaN.
+        ValueError: for episodes that no learner can learn from.
     """
     like = next(learner.parameters(), None)
     place, dtype = (device or "cpu", None) if like is None else (like.device, like.dtype)
@@ -152,9 +164,9 @@ def fitting_batch(episode: Episodes, policy: BatchNormPolicy, examples: int = 40
 
 
 def require_numbers(predictions: Float[Tensor, "tasks m way"], episodes: range) -> None:
-    """Raise a ValueError that names the episodes when some predictions are NaN."""
+    """Raise an error that names the episodes when some predictions are NaN."""
     if predictions.isnan().any():
-        raise ValueError(
+        raise NoNumberError(
             f"The learner predicts NaN in episodes {episodes.start} to {episodes.stop - 1}. Was "
             "its training cut short by diverging, or is its inner_lr too large?"
         )
@@ -179,13 +191,16 @@ def _check_policy(learner: MetaLearner, policy: BatchNormPolicy) -> None:
 def episode_scores(
     predictions: Float[Tensor, "tasks m way"], episodes: Episodes, loss: Loss
 ) -> Float[Tensor, " tasks"]:
-    """Accuracy of each episode's labelled queries (a fraction), or its loss in regression."""
+    """Accuracy of each episode's labelled queries (a fraction), or its loss in regression.
+
+    On the CPU and in float64, so that equal counts are equal scores.
+    """
     if loss.kind == "regression":
-        return loss(predictions, episodes.query.targets, episodes.query.mask)
+        return loss(predictions, episodes.query.targets, episodes.query.mask).cpu().double()
     predicted = mask_absent(predictions, episodes.present).argmax(-1)
-    correct = (predicted == episodes.query.targets.argmax(-1)).to(predictions.dtype)
     counted = counted_rows(episodes.query.targets, episodes.query.mask, loss.kind)
-    return (correct * counted).sum(-1) / counted.sum(-1).clamp_min(1)
+    correct = (predicted == episodes.query.targets.argmax(-1)) & counted
+    return correct.sum(-1).cpu().double() / counted.sum(-1).cpu().clamp_min(1)
 
 
 def paired_difference(first: Evaluation, second: Evaluation) -> MeanInterval:

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from kshot.backbones.normalization import apply_to_support
 from kshot.data.sampler import Sampler
 from kshot.episodes import Inputs, map_tensors
+from kshot.evaluation.evaluate import evaluation_mode
 from kshot.learners.optimization.fast_weights import FastWeightLearner
 from kshot.learners.optimization.update_rules import Params
 
@@ -51,9 +52,7 @@ def layer_similarity(
     """
     place = next(learner.parameters())
     found: dict[str, list[Tensor]] = {}
-    was_training = learner.training
-    learner.eval()
-    with torch.no_grad():
+    with torch.no_grad(), evaluation_mode(learner):
         for episode in range(num_episodes):
             support, query, _ = sampler.sample([episode]).to(place.device, place.dtype)
             after = map_tensors(lambda value: value[0], learner.adapt(support).params)
@@ -67,7 +66,6 @@ def layer_similarity(
             for (name, one), other in pairs:
                 similarity = linear_cka(one.flatten(1), other.flatten(1))
                 found.setdefault(name, []).append(similarity)
-    learner.train(was_training)
     return {name: torch.stack(values).cpu() for name, values in found.items()}
 
 

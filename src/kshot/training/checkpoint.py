@@ -3,7 +3,7 @@
 import hashlib
 import json
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -133,6 +133,13 @@ class CheckpointFolder:
         """The file of weights whose validation, at an iteration, was one of the best."""
         return self.folder / f"good_{iteration:09d}.safetensors"
 
+    def keep_good(self, iterations: Sequence[int]) -> None:
+        """Delete the weights of all other validations that were once among the best."""
+        kept = {self.good(iteration) for iteration in iterations}
+        for path in self.folder.glob("good_*.safetensors"):
+            if path not in kept:
+                path.unlink()
+
     def save(self, iteration: int, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> Path:
         """Write the checkpoint of an iteration; the one before it is kept, older ones go."""
         path = self.folder / f"step_{iteration:09d}.safetensors"
@@ -173,7 +180,7 @@ class CheckpointFolder:
         except CheckpointError:
             return best
         # Training went on after the best weights, mostly; killed, it may not have said so.
-        states = (best.state, latest.state)
+        states = (latest.state, best.state)
         return Checkpoint(best.tensors, max(states, key=lambda s: s["training"]["iteration"]))
 
     def load_latest(self) -> tuple[Path, Checkpoint]:

@@ -6,6 +6,7 @@ they are computed, as DistributedDataParallel does.
 
 import contextlib
 import importlib
+import itertools
 import os
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
@@ -15,6 +16,9 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 __all__ = ["Processes", "process_group"]
+
+_TRAININGS = itertools.count()
+"""Numbers the trainings of this process, alike in all processes."""
 
 
 class Processes(NamedTuple):
@@ -46,6 +50,19 @@ class Processes(NamedTuple):
         parts = self.mean(flat).split([gradient.numel() for gradient in gradients])
         for gradient, part in zip(gradients, parts, strict=True):
             gradient.copy_(part.view_as(gradient))
+
+    def average_buffers(self, network: nn.Module) -> None:
+        """Put the mean over all processes in the place of each buffer of real numbers.
+
+        What a process has averaged from its share of the tasks would be lost with it otherwise.
+        """
+        buffers = [each for each in network.buffers() if each.is_floating_point()]
+        if self.count == 1 or not buffers:
+            return
+        flat = torch.cat([buffer.flatten() for buffer in buffers])
+        parts = self.mean(flat).split([buffer.numel() for buffer in buffers])
+        for buffer, part in zip(buffers, parts, strict=True):
+            buffer.copy_(part.view_as(buffer))
 
     def mean(self, value: Tensor) -> Tensor:
         """The mean of numbers over all processes; theirs are overwritten."""
@@ -82,7 +99,13 @@ def process_group(device: torch.device) -> Iterator[Processes]:
         # Its functions have the group that there is when they are imported, as by any optimizer, as
         # a default: they would keep it, and a process that ends with the group's threads aborts.
         importlib.import_module("torch.distributed.nn.functional")
-        dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+        from torch.distributed.rendezvous import rendezvous  # not every build of PyTorch has it
+
+        backend = "nccl" if device.type == "cuda" else "gloo"
+        # A store of its own: in a common one, a second training would find the first's addresses.
+        store, rank, count = next(rendezvous("env://"))
+        store = dist.PrefixStore(f"kshot/{next(_TRAININGS)}", store)  # pyright: ignore
+        dist.init_process_group(backend, store=store, rank=rank, world_size=count)
     try:
         yield Processes(dist.get_rank(), dist.get_world_size())
         # A process that leaves while another still receives would break that one's connection.

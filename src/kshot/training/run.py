@@ -165,12 +165,12 @@ def load_run(folder: Path, device: str = "auto", source: TaskSource | None = Non
     shape = description["tasks"]
     tasks = TaskShape(**{**shape, "input_shape": tuple(shape["input_shape"])})
     run = _assemble(config, tasks, description["preparation"], Data(config.data, source))
+    dtype = torch.float64 if config.training.precision == "float64" else torch.float32
+    run.learner.to(choose_device(device), dtype).eval()
     if learner_row(config.learner.name).meta_trained:
         checkpoint = CheckpointFolder(folder / "checkpoints").load_for_use()
         load_weights(run.learner, checkpoint, config.learner.name, folder)
         run = replace(run, training=TrainingState(**checkpoint.state["training"]))
-    dtype = torch.float64 if config.training.precision == "float64" else torch.float32
-    run.learner.to(choose_device(device), dtype).eval()
     return run
 
 

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from kshot.config import TrainingConfig
 from kshot.data.sampler import Sampler
-from kshot.evaluation.evaluate import evaluate
+from kshot.evaluation.evaluate import NoNumberError, evaluate
 from kshot.learner import MetaLearner
 from kshot.losses import check_examples
 from kshot.training.checkpoint import (
@@ -34,6 +34,7 @@ from kshot.training.optimizer import (
     optimizer_tensors,
     restore_optimizer,
 )
+from kshot.transforms import part_of_outer_step
 
 __all__ = ["Interrupted", "TrainingDiverged", "TrainingState", "choose_device", "meta_train"]
 
@@ -57,6 +58,7 @@ class TrainingState:
         best_iteration: the iteration it was reached at.
         waited: validations since then.
         good: iteration and score of the best validations, the best first, as many as are kept.
+        open_loss: sum of the losses since the last line of metrics.jsonl, of `open_steps` steps.
     """
 
     iteration: int = 0
@@ -65,22 +67,24 @@ class TrainingState:
     best_iteration: int = 0
     waited: int = 0
     good: list[list[int | float]] = field(default_factory=list)
+    open_loss: float = 0.0
+    open_steps: int = 0
 
     def judge(self, score: float, higher_is_better: bool) -> bool:
         """Take in a validation score; True when it is the best so far."""
-        best = self.best_score
-        if best is None or (score > best if higher_is_better else score < best):
+        best, sign = self.best_score, 1 if higher_is_better else -1
+        if best is None or sign * (score - best) > _ROUNDING * abs(best):
             self.best_score, self.best_iteration, self.waited = score, self.iteration, 0
             return True
         self.waited += 1
         return False
 
-    def rank(self, score: float, higher_is_better: bool, count: int) -> list[int]:
-        """Take a score in among the `count` best; the iterations that are not among them."""
+    def rank(self, score: float, higher_is_better: bool, count: int) -> bool:
+        """Take a score in where it is among the `count` best; whether it is."""
         sign = -1 if higher_is_better else 1
         ranked = sorted([*self.good, [self.iteration, score]], key=lambda one: sign * one[1])
         self.good = ranked[:count]
-        return [int(iteration) for iteration, _ in ranked[count:]]
+        return [self.iteration, score] in self.good
 
     def goes_on(self, config: TrainingConfig) -> bool:
         """Whether there is more to train; a run that stopped early and is resumed is done."""
@@ -165,15 +169,17 @@ class _Trainer:
     def run(self, interrupted: threading.Event, quiet: bool) -> None:
         config, state = self.config, self.state
         start, start_seconds = state.iteration, state.seconds
-        losses: list[float] = []
         folder = self.folder if self.processes.first else None
+        if not self.learner.training:  # else a part that is kept in evaluation mode would leave it
+            self.learner.train()
         with History(folder, config, start=start, quiet=quiet) as history:
             while state.goes_on(config):
                 began = time.perf_counter()
-                losses.append(self.step())
+                state.open_loss += self.step()
+                state.open_steps += 1
                 state.iteration += 1
                 done = state.iteration == config.iterations
-                numbers = {"loss": sum(losses) / len(losses)}
+                numbers = {"loss": state.open_loss / state.open_steps}
                 if done or state.iteration % config.validate_every == 0:
                     numbers |= self.validate()
                     impatient = state.out_of_patience(config.patience)
@@ -183,7 +189,7 @@ class _Trainer:
                 numbers["episodes/s"] = episodes / (state.seconds - start_seconds)
                 if done or state.iteration % config.validate_every == 0:
                     history.write(state.iteration, **numbers, seconds=state.seconds)
-                    losses.clear()
+                    state.open_loss, state.open_steps = 0.0, 0
                 history.show(state.iteration, **numbers)
                 stopped = self.processes.agree(interrupted.is_set(), self.device)
                 if done or stopped or state.iteration % config.checkpoint_every == 0:
@@ -203,13 +209,12 @@ class _Trainer:
         share = self.processes.share(range(first, first + config.meta_batch_size))
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(config, iteration)
-        self.learner.train()
         self.optimizer.zero_grad()
         size = config.micro_batch_size or len(share)
-        value = sum(
-            self._accumulate(share[start : start + size], len(share))
-            for start in range(0, len(share), size)
-        )
+        *parts, last = (share[start : start + size] for start in range(0, len(share), size))
+        with part_of_outer_step():
+            value = sum(self._accumulate(part, len(share)) for part in parts)
+        value += self._accumulate(last, len(share))
         self.processes.average_gradients(self.learner)
         norm = torch.nn.utils.clip_grad_norm_(
             self.learner.parameters(), config.clip_norm or math.inf
@@ -217,6 +222,7 @@ class _Trainer:
         if not math.isfinite(norm.item()):
             raise TrainingDiverged(self._divergence(norm.item(), "norm of the meta-gradient"))
         self.optimizer.step()
+        self.processes.average_buffers(self.learner)
         return value
 
     def _accumulate(self, share: range, total: int) -> float:
@@ -238,20 +244,28 @@ class _Trainer:
         config = self.config
         if self.validation is None or not config.validation_episodes or not self.processes.first:
             return {}
-        evaluation = evaluate(self.learner, self.validation, self.config.validation_episodes)
-        score, half_width, _ = evaluation.interval
+        try:
+            evaluation = evaluate(self.learner, self.validation, config.validation_episodes)
+            score, half_width, _ = evaluation.interval
+        except NoNumberError as error:
+            warnings.warn(
+                f"The validation after iteration {self.state.iteration} gives no score, and "
+                f"training goes on: {error}",
+                stacklevel=4,
+            )
+            self.state.waited += 1
+            return {}
         higher_is_better = evaluation.metric == "accuracy"
-        if self.state.judge(score, higher_is_better):
+        best = self.state.judge(score, higher_is_better)
+        if best:
             weights = self.learner.state_dict()
             self.best_weights = {key: value.clone() for key, value in weights.items()}
-            if self.checkpoints is not None:
-                self._save_weights(self.checkpoints.best)
-        if self.checkpoints is not None and config.keep_best > 1:
-            dropped = self.state.rank(score, higher_is_better, config.keep_best)
-            if self.state.iteration not in dropped:
+        if self.checkpoints is not None:
+            # Ranked first: each file says which weights were the best when it was written.
+            if config.keep_best > 1 and self.state.rank(score, higher_is_better, config.keep_best):
                 self._save_weights(self.checkpoints.good(self.state.iteration))
-            for iteration in dropped:
-                self.checkpoints.good(iteration).unlink(missing_ok=True)
+            if best:
+                self._save_weights(self.checkpoints.best)
         return {f"validation {evaluation.metric}": score, "validation ci95": half_width}
 
     def _save_weights(self, path: Path) -> None:
@@ -272,6 +286,7 @@ class _Trainer:
         if self.device.type == "cuda":
             tensors["random/cuda"] = torch.cuda.get_rng_state(self.device)
         self.checkpoints.save(self.state.iteration, tensors, self._description())
+        self.checkpoints.keep_good([int(iteration) for iteration, _ in self.state.good])
 
     def require_fresh_folder(self) -> None:
         """Refuse to mix this training with the checkpoints of another."""
@@ -314,6 +329,10 @@ class _Trainer:
             f"The {what} is {value} at iteration {self.state.iteration}; the weights were not "
             f"changed by it. {kept} Lower outer_lr (or the learner's inner_lr), or set clip_norm."
         )
+
+
+_ROUNDING = 1e-9
+"""By how much of it a score must differ from another to be better."""
 
 
 def choose_device(name: str) -> torch.device:

@@ -9,11 +9,13 @@ from torch import Tensor, nn
 from kshot.backbones.conv4 import Conv4
 from kshot.backbones.heads import WithHead
 from kshot.backbones.mlp import MLP
+from kshot.backbones.normalization import BatchNorm
 from kshot.episodes import Episodes, Examples, one_hot
 from kshot.evaluation.evaluate import evaluate
 from kshot.learners.optimization.maml import MAML
 from kshot.learners.optimization.maml_plus_plus import MAMLPlusPlus, step_weights
 from kshot.learners.optimization.update_rules import StepRates
+from kshot.transforms import part_of_outer_step
 
 OFF = {
     "multi_step_iterations": 0,
@@ -93,6 +95,44 @@ def test_iterations_are_counted_in_training_alone_and_saved(episodes: Episodes):
     learner(episodes), learner(episodes)
     learner.eval()(episodes)
     assert learner.state_dict()["iterations"] == 2
+
+
+def test_of_the_micro_batches_of_an_outer_step_the_last_counts(episodes: Episodes):
+    learner = MAMLPlusPlus(vectors_net(), **STEPS)
+    with part_of_outer_step():
+        learner(episodes)
+    assert learner.iterations == 0
+    learner(episodes)
+    assert learner.iterations == 1
+
+
+def test_what_is_frozen_is_not_trained(pictures: Episodes):
+    net = pictures_net()
+    layer = next(each for each in net.modules() if isinstance(each, BatchNorm))
+    layer.weight.requires_grad_(False)
+    learner = MAMLPlusPlus(net, **STEPS)
+    name = next(iter(learner._norms))
+    assert not learner.affine.value(f"{name}.weight").requires_grad
+    assert learner.affine.value(f"{name}.bias").requires_grad
+
+
+def test_a_layer_that_is_not_used_keeps_its_averages(pictures: Episodes):
+    net = pictures_net()
+    net.unused = BatchNorm(3)
+    learner = MAMLPlusPlus(net, **STEPS)
+    learner(pictures)
+    assert not learner.averages.value("unused.running_mean").any()
+    assert learner.averages.value(f"{next(iter(learner._norms))}.running_mean").any()
+
+
+@pytest.mark.parametrize("strategy", ["loop", "vmap"])
+def test_averages_are_kept_under_autocast(strategy, pictures: Episodes):
+    learner = MAMLPlusPlus(pictures_net().float(), strategy=strategy, **STEPS)
+    with torch.autocast("cpu", torch.bfloat16):
+        learner(pictures.to("cpu", torch.float32)).backward()
+    for name in learner.averages.names:
+        assert learner.averages.value(name).dtype == torch.float32
+        assert learner.averages.value(name).isfinite().all()
 
 
 def test_the_first_iterations_are_of_first_order(episodes: Episodes):

@@ -25,7 +25,7 @@ from kshot.learners.optimization.update_rules import SGD, Params, StepRates
 from kshot.learners.papers import ANTONIOU_2019
 from kshot.learners.task_map import Strategy
 from kshot.losses import Loss, cross_entropy, mask_absent
-from kshot.transforms import being_traced
+from kshot.transforms import being_traced, ends_outer_step
 
 __all__ = ["MAMLPlusPlus", "step_weights"]
 
@@ -78,7 +78,8 @@ class MAMLPlusPlus(FastWeightLearner):
           the same parameters in the same way; the authors' query loss after a step uses what its
           support loss before the step used.
         - Averages are those of support and query together, over all tasks of a meta-batch.
-        - An iteration is a call of `meta_loss` in training mode.
+        - An iteration is a call of `meta_loss` in training mode; of the micro-batches of an outer
+          step only the last counts.
 
     Reference:
         How to train your MAML. ICLR 2019. https://arxiv.org/abs/1810.09502
@@ -154,12 +155,16 @@ class MAMLPlusPlus(FastWeightLearner):
         return "batch" if self.training and self.batch_norm == "per_step" else self.batch_norm
 
     @property
-    def phase(self) -> tuple[bool, bool]:
-        """Whether second derivatives are dropped, and whether each step's loss counts."""
+    def phase(self) -> tuple[bool, bool, bool]:
+        """Whether second derivatives are dropped, each step's loss counts, the iteration ends."""
         if being_traced():  # the number of iterations cannot be read: as the last eager loss had it
             return self._phase
         iteration = int(self.iterations)
-        return iteration < self.first_order_iterations, iteration < self.multi_step_iterations
+        return (
+            iteration < self.first_order_iterations,
+            iteration < self.multi_step_iterations,
+            ends_outer_step(),
+        )
 
     @property
     def first_order(self) -> bool:
@@ -172,7 +177,7 @@ class MAMLPlusPlus(FastWeightLearner):
             return super().meta_loss(episodes)
         num_steps = self.num_inner_steps
         self._phase = self.phase
-        each_counts = self._phase[1]
+        _, each_counts, ends = self._phase
 
         def one_task(
             support: Examples,
@@ -189,7 +194,7 @@ class MAMLPlusPlus(FastWeightLearner):
                     statistics.append(self._statistics(params, everything, len(seen)))
             stacked = {
                 name: torch.stack([each[name] for each in statistics])
-                for name in self.averages.names
+                for name in (statistics[0] if statistics else ())
             }
             return torch.stack(losses), stacked
 
@@ -205,7 +210,7 @@ class MAMLPlusPlus(FastWeightLearner):
             until = self.multi_step_iterations
             losses = losses * step_weights(num_steps, self.iterations.to(losses), until)
         self._keep(statistics)
-        self.iterations += 1
+        self.iterations += ends
         return losses.sum(1).mean()
 
     def _query_loss(
@@ -226,6 +231,8 @@ class MAMLPlusPlus(FastWeightLearner):
             self.network_outputs(params, examples.inputs, way)
         found: Params = {}
         for name, layer in self._norms.items():
+            if layer not in seen:
+                continue  # it is not used
             mean, variance = seen[layer]
             found[f"{name}.running_mean"] = mean
             found[f"{name}.running_var"] = variance + mean.square()
@@ -233,7 +240,9 @@ class MAMLPlusPlus(FastWeightLearner):
 
     def _keep(self, statistics: Params) -> None:
         """Move the averages toward the statistics (tasks, steps + 1, channels) of a meta-batch."""
-        for name, layer in self._norms.items() if statistics else ():
+        for name, layer in self._norms.items():
+            if f"{name}.running_mean" not in statistics:
+                continue
             mean = statistics[f"{name}.running_mean"].mean(0)
             variance = statistics[f"{name}.running_var"].mean(0) - mean.square()
             self.averages.value(f"{name}.running_mean").lerp_(mean, layer.momentum)
@@ -269,7 +278,8 @@ class _PerStep(nn.Module):
         for name, value in tensors.items():
             copies = value.detach().expand(count, *value.shape).clone()
             if isinstance(value, nn.Parameter):
-                self.register_parameter(_key(name), nn.Parameter(copies))
+                trained = value.requires_grad  # a frozen scale stays as it is
+                self.register_parameter(_key(name), nn.Parameter(copies, trained))
             else:
                 self.register_buffer(_key(name), copies)
 

@@ -75,7 +75,8 @@ class Reptile(FastWeightLearner):
         - Minibatches go round the support set in its own order, which is drawn anew in every
           episode; the authors shuffle at each round.
         - Tasks of a meta-batch begin from the same averages, and the mean of what they leave is
-          carried over; the authors' go through the tasks one after the other.
+          carried over; the authors' go through the tasks one after the other, and so do
+          micro-batches of one task.
 
     Reference:
         On First-Order Meta-Learning Algorithms. 2018. https://arxiv.org/abs/1803.02999
