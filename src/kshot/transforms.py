@@ -1,7 +1,8 @@
 """What surrounds the operations of this moment: a tracer, `torch.func`, an unfinished outer step.
 
-Code that has a faster way outside of them asks here. Where PyTorch does not tell, the answer is the
-one under which the general way is taken.
+Code that has a faster way outside of PyTorch's transformations asks here; where PyTorch does not
+tell, the answer is the one under which the general way is taken. Learners that count outer steps
+ask whether a meta-loss is the last of one.
 """
 
 import contextlib

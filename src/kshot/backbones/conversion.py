@@ -102,7 +102,7 @@ def exact_network(net: nn.Module) -> nn.Module:
         ValueError: for a layer that cannot be made exact.
     """
     for layer in net.modules():
-        if _computes_more(layer, (nn.LayerNorm, *_INSTANCE_NORMS)):
+        if _computes_more(layer, _AFFINE_NORMS):
             raise ValueError(
                 f"{layer} computes its own way, and if it scales and shifts by PyTorch's fused "
                 "kernel, second-order gradients are silently wrong (docs/vmap.md). Scale and shift "
@@ -125,6 +125,7 @@ def exact_network(net: nn.Module) -> nn.Module:
 
 
 _INSTANCE_NORMS = (nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d)
+_AFFINE_NORMS = (nn.LayerNorm, *_INSTANCE_NORMS)
 
 
 def _is_fused(layer: nn.Module) -> bool:
@@ -134,7 +135,7 @@ def _is_fused(layer: nn.Module) -> bool:
         affine = layer.affine
     else:
         return isinstance(layer, (_BatchNorm, _WeightNorm))
-    return affine and not _computes_more(layer, (nn.LayerNorm, *_INSTANCE_NORMS))
+    return affine and not _computes_more(layer, _AFFINE_NORMS)
 
 
 def _computes_more(layer: nn.Module, kinds: tuple[type[nn.Module], ...]) -> bool:

@@ -43,32 +43,29 @@ class Processes(NamedTuple):
 
     def average_gradients(self, network: nn.Module) -> None:
         """Put the mean over all processes in the place of each gradient."""
-        gradients = [weight.grad for weight in network.parameters() if weight.grad is not None]
-        if self.count == 1 or not gradients:
-            return
-        flat = torch.cat([gradient.flatten() for gradient in gradients])
-        parts = self.mean(flat).split([gradient.numel() for gradient in gradients])
-        for gradient, part in zip(gradients, parts, strict=True):
-            gradient.copy_(part.view_as(gradient))
+        self._average(weight.grad for weight in network.parameters() if weight.grad is not None)
 
     def average_buffers(self, network: nn.Module) -> None:
         """Put the mean over all processes in the place of each buffer of real numbers.
 
         What a process has averaged from its share of the tasks would be lost with it otherwise.
         """
-        buffers = [each for each in network.buffers() if each.is_floating_point()]
-        if self.count == 1 or not buffers:
-            return
-        flat = torch.cat([buffer.flatten() for buffer in buffers])
-        parts = self.mean(flat).split([buffer.numel() for buffer in buffers])
-        for buffer, part in zip(buffers, parts, strict=True):
-            buffer.copy_(part.view_as(buffer))
+        self._average(buffer for buffer in network.buffers() if buffer.is_floating_point())
 
     def mean(self, value: Tensor) -> Tensor:
         """The mean of numbers over all processes; theirs are overwritten."""
         if self.count > 1:
             dist.all_reduce(value)
         return value / self.count
+
+    def _average(self, tensors: Iterable[Tensor]) -> None:
+        """Put means in the place of tensors, which are sent as one."""
+        if self.count == 1 or not (places := list(tensors)):
+            return
+        flat = torch.cat([place.flatten() for place in places])
+        means = self.mean(flat).split([place.numel() for place in places])
+        for place, mean in zip(places, means, strict=True):
+            place.copy_(mean.view_as(place))
 
     def broadcast(self, tensors: Iterable[Tensor]) -> None:
         """Overwrite tensors by those of the first process."""

@@ -79,6 +79,11 @@ class IMAML(FastWeightLearner):
     ) -> None:
         if strength <= 0:
             raise ValueError(f"The strength of the pull must be above 0, not {strength}.")
+        if num_solver_steps < 1:
+            raise ValueError(
+                f"iMAML needs at least 1 step of its solver, not {num_solver_steps}: without any "
+                "the meta-gradient is zero."
+            )
         super().__init__(
             net,
             SGD(inner_lr),
@@ -90,11 +95,6 @@ class IMAML(FastWeightLearner):
             chunk_size=chunk_size,
             loss=loss,
         )
-        if num_solver_steps < 1:
-            raise ValueError(
-                f"iMAML needs at least 1 step of its solver, not {num_solver_steps}: without any "
-                "the meta-gradient is zero."
-            )
         self.strength = strength
         self.num_solver_steps = num_solver_steps
 
