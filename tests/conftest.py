@@ -41,7 +41,10 @@ def data_folder() -> Path:
 
 @pytest.fixture
 def unchecked_shapes() -> Iterator[None]:
-    """Leaves shapes unchecked during one test: torch.compile cannot trace the checks."""
+    """Leaves types and shapes unchecked during one test.
+
+    torch.compile cannot trace the checks, and a user's call is not checked.
+    """
     jaxtyping.config.update("jaxtyping_disable", True)
     yield
     jaxtyping.config.update("jaxtyping_disable", False)

@@ -34,6 +34,21 @@ def test_impossible_trainings_are_refused():
         TrainingConfig(iterations=0)
 
 
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"precision": "fp16"}, "precision of TrainingConfig must be 'float32' or 'bfloat16' or"),
+        ({"optimizer": "adm"}, "optimizer of TrainingConfig must be 'adam' or"),
+        ({"schedule": "cosin"}, "schedule of TrainingConfig must be 'constant' or"),
+        ({"iterations": 2.5}, "iterations of TrainingConfig must be int, not 2.5"),
+    ],
+)
+@pytest.mark.usefixtures("unchecked_shapes")
+def test_misspelt_trainings_are_refused(values, message):
+    with pytest.raises(ValueError, match=message):
+        TrainingConfig(**values)
+
+
 def test_bounds():
     assert bounds(5) == (5, 5)
     assert bounds((2, 7)) == (2, 7)

@@ -1,5 +1,7 @@
 import copy
 import pickle
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -335,10 +337,12 @@ def test_computes_in_the_precision_of_the_learner():
         (pictures(9)[0][:, 0], pictures(9)[1], r"X\[:, None\] adds the channel"),
         (np.zeros((9, 1, 32, 32)), pictures(9)[1], r"X is \(9, 1, 32, 32\)"),
         (pictures(9)[0], np.linspace(0, 1, 9), "Unknown label type"),
+        ([f"{k}.png" for k in range(9)], NAMES, r"such as '0\.png', .* Give an encoder"),
+        ([Path("a.png")] * 9, NAMES, r"a\.png.*kshot\.data\.pictures\.prepare_picture"),
     ],
 )
 @pytest.mark.usefixtures("unchecked_shapes")  # it is the network that refuses
-def test_what_cannot_be_learned_is_refused(X: np.ndarray, y: np.ndarray, message: str):
+def test_what_cannot_be_learned_is_refused(X: Any, y: np.ndarray, message: str):
     with pytest.raises(ValueError, match=message):
         FewShotClassifier(picture_learner("maml", "support")).fit(X, y)
 

@@ -153,8 +153,8 @@ def test_a_file_brings_back_the_same_predictor(encoder, tmp_path: Path):
     predictor = Predictor.fit(
         TEXTS, LABELS, encoder=encoder, use_names=True, sources=[f"line {k}" for k in range(12)]
     )
-    save_predictor(predictor, tmp_path / "mine.kshot")
-    again = load_predictor(tmp_path / "mine.kshot", encoder=words())
+    save_predictor(predictor, str(tmp_path / "mine.kshot"))
+    again = load_predictor(str(tmp_path / "mine.kshot"), encoder=words())
     asked = ["paris song", "rice", "quark"]
     for one, other in zip(predictor.predict(asked), again.predict(asked), strict=True):
         np.testing.assert_array_equal(one, other)
@@ -275,7 +275,7 @@ def test_a_head_of_ones_own_has_no_name_to_save():
         ([[0.0, 1.0]], ["a", "b"], {}, "1 examples and 2 labels"),
         ([[0.0, 1.0], [1.0, 0.0]], ["a", "a"], {}, "at least 2 classes"),
         ([[0.0, 1.0], [1.0, np.nan]], ["a", "b"], {}, "finite"),
-        (["text", "more"], ["a", "b"], {}, "could not convert|embeddings"),
+        (["text", "more"], ["a", "b"], {}, "names of files or sentences, such as 'text'"),
         ([[0.0, 1.0], [1.0, 0.0]], ["a", "b"], {"use_names": True}, "understands text"),
         ([[0.0, 1.0], [1.0, 0.0]], ["a", "b"], {"head": "tree"}, "Unknown head"),
     ],
@@ -283,6 +283,18 @@ def test_a_head_of_ones_own_has_no_name_to_save():
 def test_bad_input_is_explained(X, y, options, message):
     with pytest.raises(ValueError, match=message):
         Predictor.fit(X, y, **options)
+
+
+@pytest.mark.usefixtures("unchecked_shapes")
+def test_one_input_is_no_list_of_inputs(encoder):
+    predictor = Predictor.fit(TEXTS, LABELS, encoder=encoder)
+    classifier = FewShotClassifier(encoder=encoder, head="centroid").fit(TEXTS, LABELS)
+    for alone in ("paris by night", Path("paris.png")):
+        for read in (predictor.predict, classifier.predict, encoder.encode):
+            with pytest.raises(ValueError, match="Expected a list of inputs, got one"):
+                read(alone)
+    with pytest.raises(ValueError, match="Expected a list of inputs, got one str"):
+        Predictor.fit("text", list("abcd"), encoder=encoder)
 
 
 def test_each_example_has_a_source_or_none_has():

@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
+from kshot.options import convert_fields
+
 __all__ = [
     "VARIATIONS",
     "AugmentationConfig",
@@ -90,6 +92,7 @@ class EpisodeConfig:
     distractors: int = 0
 
     def __post_init__(self) -> None:
+        convert_fields(self)
         for name in ("way", "shot", "query_shot"):
             low, high = bounds(getattr(self, name))
             if low < 1 or high < low:
@@ -150,6 +153,7 @@ class AugmentationConfig:
     smooth: bool = True
 
     def __post_init__(self) -> None:
+        convert_fields(self)
         if min(self._limits) < 0 or max(self.scale, self.class_scale) >= 1:
             raise ValueError(f"Augmentation must be at least 0, and scale below 1; it is {self}.")
 
@@ -222,6 +226,7 @@ class TrainingConfig:
     tensorboard: bool = False
 
     def __post_init__(self) -> None:
+        convert_fields(self)
         counts = ("iterations", "meta_batch_size", "validate_every", "keep_best")
         for name in (*counts, "checkpoint_every"):
             if getattr(self, name) < 1:
@@ -284,6 +289,7 @@ class EvaluationConfig:
     instances: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
+        convert_fields(self)
         if self.episodes < 2:
             raise ValueError(f"An evaluation needs at least 2 episodes, not {self.episodes}.")
         if min(self.ensemble, default=1) < 1 or (self.ensemble and self.instances):

@@ -20,6 +20,7 @@ from kshot.predictor import Predictor
 from kshot.user_examples import (
     as_array,
     as_inputs,
+    as_numbers,
     checked_learner,
     inductive,
     place_of,
@@ -40,7 +41,7 @@ class _FewShotEstimator(BaseEstimator):
         """X, and y where it is given, as arrays of finite numbers; pictures of uint8 stay so."""
         exact = place_of(learner)[1] == torch.float64
         dtypes = [np.float64 if exact else np.float32, np.uint8]
-        return validate_data(self, as_array(X), dtype=dtypes, allow_nd=True, **options)
+        return validate_data(self, as_numbers(X), dtype=dtypes, allow_nd=True, **options)
 
     def _adapt(self, learner: MetaLearner, X: np.ndarray, targets: Tensor) -> None:
         if self.batch_size < 1:
@@ -185,7 +186,7 @@ class FewShotClassifier(ClassifierMixin, _FewShotEstimator):
             )
         encoder = None if self.encoder is None else load_encoder(self.encoder)
         if encoder is None:  # embeddings: scikit-learn checks them and remembers their size
-            X = validate_data(self, as_array(X), dtype=np.float32)
+            X = validate_data(self, as_numbers(X), dtype=np.float32)
         y = np.asarray(as_array(y))
         check_classification_targets(y)
         self.predictor_ = Predictor.fit(

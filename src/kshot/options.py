@@ -4,13 +4,23 @@ import difflib
 import functools
 import inspect
 from collections.abc import Callable, Iterable, Mapping
+from numbers import Integral, Real
 from pathlib import Path
 from types import UnionType
-from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, ParamSpec, TypeVar, Union, get_args, get_origin, get_type_hints
 
-__all__ = ["call_with_options", "convert", "nearest", "option_types", "unwrapped"]
+__all__ = [
+    "call_with_options",
+    "checks_options",
+    "convert",
+    "convert_fields",
+    "nearest",
+    "option_types",
+    "unwrapped",
+]
 
 Built = TypeVar("Built")
+Given = ParamSpec("Given")
 
 
 def call_with_options(
@@ -24,6 +34,47 @@ def call_with_options(
             raise ValueError(f"Unknown option {key!r} of {what}.{nearest(key, hints)}")
         converted[key] = convert(value, hints[key], f"Option {key!r} of {what}")
     return function(*arguments, **converted)
+
+
+def checks_options(function: Callable[Given, Built]) -> Callable[Given, Built]:
+    """A decorator: options given in Python are checked and converted as those of a recipe are.
+
+    Otherwise a misspelt one would silently be another: `objective="mse"` would mean whatever is
+    not "squared_error".
+
+    Raises:
+        ValueError: by the decorated function, for a value that is not of its option's type.
+    """
+
+    @functools.cache
+    def types() -> dict[str, Any]:  # read at the first call, when all names are defined
+        return option_types(function)
+
+    @functools.wraps(function)
+    def checked(*arguments: Given.args, **options: Given.kwargs) -> Built:
+        method = function.__name__ == "__init__"
+        what = type(arguments[0]).__name__ if method else function.__name__
+        for key in types().keys() & options.keys():
+            options[key] = convert(options[key], types()[key], f"Option {key!r} of {what}")
+        return function(*arguments, **options)
+
+    return checked
+
+
+def convert_fields(instance: Any) -> None:
+    """Check and convert the fields of a frozen dataclass of plain values, in `__post_init__`.
+
+    Raises:
+        ValueError: for a value that is not of its field's type.
+    """
+    for name, hint in _field_types(type(instance)).items():
+        value = convert(getattr(instance, name), hint, f"{name} of {type(instance).__name__}")
+        object.__setattr__(instance, name, value)
+
+
+@functools.cache
+def _field_types(kind: type) -> dict[str, Any]:
+    return get_type_hints(kind)
 
 
 def option_types(function: Callable[..., Any]) -> dict[str, Any]:
@@ -55,7 +106,7 @@ def unwrapped(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def convert(value: Any, hint: Any, where: str) -> Any:
-    """A TOML or JSON value as the type of a field: lists become tuples, int serves as float."""
+    """A TOML, JSON or NumPy value as the type of a field: lists become tuples, 1 serves as 1.0."""
     if get_origin(hint) in (Union, UnionType):
         for option in get_args(hint):
             try:
@@ -73,9 +124,10 @@ def convert(value: Any, hint: Any, where: str) -> Any:
         return Path(value)
     elif hint is type(None) and value is None:
         return None
-    elif hint is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    elif isinstance(value, hint) and (hint is bool or not isinstance(value, bool)):
+    elif hint in (int, float):
+        if isinstance(value, Integral if hint is int else Real) and not isinstance(value, bool):
+            return hint(value)
+    elif isinstance(value, hint):
         return value
     expected = " or ".join(map(repr, get_args(hint))) if get_origin(hint) is Literal else hint
     raise ValueError(f"{where} must be {getattr(expected, '__name__', expected)}, not {value!r}.")

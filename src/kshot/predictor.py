@@ -10,12 +10,13 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from kshot.encoders import Encoder, encode_cached
+from kshot.encoders import Encoder, check_list, encode_cached
 from kshot.heads import Familiarity, FittedHead, Rejection, fit_head, rejection_threshold
 from kshot.heads.choice import LAST_BLOCK, check_head
 from kshot.heads.last_block import LastBlockTuning, fit_last_block
 from kshot.learner import MetaLearner
 from kshot.learners.metric.prototypical import ProtoNet
+from kshot.user_examples import as_numbers
 
 __all__ = ["Predictions", "Predictor", "Support"]
 
@@ -257,7 +258,11 @@ class Predictor:
         """Name inputs, as `fit` takes them.
 
         Embeddings may be a memory map: a batch of rows is read at a time.
+
+        Raises:
+            ValueError: for one input in place of a list, and for inputs that cannot be read.
         """
+        check_list(X)
         starts = range(0, max(1, len(X)), batch_size)
         batches = (X[start : start + batch_size] for start in starts)
         parts = [self.predict_embedded(_embedded(self.encoder, batch), batch) for batch in batches]
@@ -309,7 +314,7 @@ def _sorted(labels: Sequence[Label]) -> tuple[Label, ...]:
 def _embedded(encoder: Encoder | None, X: Any) -> Float[np.ndarray, "n dim"]:
     if encoder is not None:
         return encode_cached(encoder, X)
-    rows = np.asarray(X, dtype=np.float32)
+    rows = np.asarray(as_numbers(X), dtype=np.float32)
     if rows.ndim != 2:
         raise ValueError(
             f"Without an encoder, X must be embeddings (n, dim), but it is {rows.shape}. For "

@@ -32,7 +32,7 @@ _ADAPTER, _TUNED = "adapter.", "tuned."
 """What the names of the tensors of an adapter, and of a tuned last block, begin with."""
 
 
-def save_predictor(predictor: Predictor, path: Path) -> None:
+def save_predictor(predictor: Predictor, path: Path | str) -> None:
     """Write a predictor to a file, whole or not at all.
 
     It holds the embeddings of the examples, their labels and sources, what was chosen, and the
@@ -69,11 +69,11 @@ def save_predictor(predictor: Predictor, path: Path) -> None:
         described["block"] = predictor.head.learner.end.name
         tensors |= _named(_TUNED, predictor.head.state.as_tensors())
     content = save(tensors, {"kshot": json.dumps(described, ensure_ascii=False)})
-    write_atomically(path, content)
+    write_atomically(Path(path), content)
 
 
 def load_predictor(
-    path: Path, *, encoder: Encoder | None = None, without_encoder: bool = False
+    path: Path | str, *, encoder: Encoder | None = None, without_encoder: bool = False
 ) -> Predictor:
     """Read a predictor from a file.
 
@@ -87,6 +87,7 @@ def load_predictor(
             function of one's own and none is given, since a file must not decide what code runs;
             when the encoder is another one than it was made with.
     """
+    path = Path(path)
     described, tensors = _read(path)
     labels = tuple(described["labels"])
     support = Support(

@@ -1,6 +1,7 @@
 """Examples as users hold them: arrays, tensors and lists become a learner's inputs."""
 
 import contextlib
+import os
 import warnings
 from collections.abc import Iterator
 from typing import Any, Literal
@@ -12,7 +13,15 @@ from torch import Tensor, nn
 
 from kshot.learner import MetaLearner
 
-__all__ = ["as_array", "as_inputs", "checked_learner", "inductive", "place_of", "refusals"]
+__all__ = [
+    "as_array",
+    "as_inputs",
+    "as_numbers",
+    "checked_learner",
+    "inductive",
+    "place_of",
+    "refusals",
+]
 
 
 def checked_learner(
@@ -41,6 +50,23 @@ def place_of(learner: MetaLearner) -> tuple[torch.device, torch.dtype]:
 def as_array(data: Any) -> Any:
     """Tensors as arrays; the rest is left to scikit-learn, which reads the names of columns."""
     return data.detach().cpu().numpy() if isinstance(data, Tensor) else data
+
+
+def as_numbers(X: Any) -> Any:
+    """Examples as `as_array` has them, when they are no names of files and no sentences.
+
+    Raises:
+        ValueError: for names of files and sentences, which an encoder reads.
+    """
+    array = as_array(X)
+    listed = isinstance(array, list | tuple) or (isinstance(array, np.ndarray) and array.ndim == 1)
+    if listed and len(array) and isinstance(array[0], str | bytes | os.PathLike):
+        raise ValueError(
+            f"X holds names of files or sentences, such as {array[0]!r}, and without an encoder it "
+            "must hold numbers. Give an encoder, encoder=load_encoder(...), or read the files: "
+            "kshot.data.pictures.prepare_picture makes an array of a picture."
+        )
+    return array
 
 
 def as_inputs(X: np.ndarray, learner: MetaLearner) -> Float[Tensor, "1 n *shape"]:

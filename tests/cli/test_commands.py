@@ -268,6 +268,39 @@ def test_predict_names_pictures(run_folder, pictures, capsys):
     assert "test3" in capsys.readouterr().out
 
 
+def test_predict_names_the_pictures_of_a_folder_and_goes_on_after_a_bad_one(
+    run_folder, pictures, tmp_path, capsys
+):
+    support = pictures / "test"
+    queries = tmp_path / "queries"
+    shutil.copytree(support / "test3", queries)
+    (queries / "0.png").write_bytes(b"no picture")
+    named = ["predict", str(run_folder), "--support", str(support), "--query", str(queries)]
+    assert main([*named, "--json"]) == 1
+    captured = capsys.readouterr()
+    answers = json.loads(captured.out)
+    assert [Path(answer["picture"]).name for answer in answers] == sorted(
+        path.name for path in queries.iterdir()
+    )
+    assert "0.png" in captured.err and captured.err.count("kshot predict:") == 1
+    assert "error" in answers[0] and not any("error" in answer for answer in answers[1:])
+    assert main(named) == 1
+    assert "not read" in capsys.readouterr().out
+
+
+def test_predict_says_how_many_classes_a_run_tells_apart(flags, pictures, tmp_path, capsys):
+    folder = tmp_path / "maml"
+    arguments = [*flags, "--backbone", "conv4_strided", "--evaluation.episodes", "2"]
+    assert main(["train", "maml", *arguments, "--out", str(folder)]) == 0
+    query = str(pictures / "test" / "test0" / "6.png")
+    more = ["--support", str(pictures / "test"), "--query", query]
+    with pytest.warns(UserWarning, match="support_and_query"):
+        assert main(["predict", str(folder), *more]) == 1
+    said = capsys.readouterr().err
+    assert "examples of 6 classes, and this run's maml tells at most 5 apart" in said
+    assert "--episodes.way 6" in said
+
+
 def test_predict_with_a_transductive_learner_converts_it(flags, pictures, tmp_path, capsys):
     folder = tmp_path / "maml"
     arguments = [*flags, "--backbone", "conv4_strided", "--evaluation.ways", "6"]

@@ -6,9 +6,11 @@ from typing import Any
 import pytest
 import torch
 
+from kshot.backbones.registry import build_backbone
+from kshot.config import Choice
 from kshot.episodes import Episodes
 from kshot.learner import MetaLearner
-from kshot.learners.registry import LEARNERS
+from kshot.learners.registry import LEARNERS, TaskShape
 from kshot.options import option_types, unwrapped
 from kshot.testing import (
     CHECKS,
@@ -170,3 +172,16 @@ def test_every_meta_gradient_has_a_test():
         tested = kind in ("exact", "none") or name in oracles | own_files
         assert tested, f"{name} has a meta-gradient that is {kind}: add an oracle of its own"
         assert row.meta_trained == (kind != "none")
+
+
+@pytest.mark.parametrize(
+    ("name", "option"),
+    [(name, option) for name, row in LEARNERS.items() for option in option_types(row.constructor)],
+)
+def test_wrong_values_of_options_are_refused_in_python_too(name, option):
+    row = LEARNERS[name]
+    arguments = row.arguments(
+        build_backbone(Choice("flatten"), (4,)), TaskShape((4,), 3, 12, row.kinds[0])
+    )
+    with pytest.raises(ValueError, match=f"Option '{option}' of .* must be"):
+        row.constructor(*arguments, **{option: "misspelt"})

@@ -1,5 +1,6 @@
 """Folders and zip archives are read in the same way."""
 
+import os
 import zipfile
 from pathlib import Path
 
@@ -70,6 +71,30 @@ def test_nothing_at_the_path(tmp_path: Path):
         open_files(tmp_path / "x"),
     ):
         pass
+
+
+@pytest.mark.parametrize(("folder", "told"), [("", r"\.$"), ("gone", "gone, which is no folder")])
+def test_where_else_a_missing_path_was_sought_is_told(tmp_path, monkeypatch, folder, told):
+    monkeypatch.setenv("KSHOT_DATA", str(tmp_path / folder))
+    with (
+        pytest.raises(FileNotFoundError, match=f"nor in the folder that KSHOT_DATA .*{told}"),
+        open_files(Path("no/such/folder")),
+    ):
+        pass
+
+
+def test_a_folder_that_cannot_be_read_is_not_left_out_in_silence(tmp_path, monkeypatch):
+    (tmp_path / "cats").mkdir()
+    scandir = os.scandir
+
+    def refuse(place: str):
+        if Path(place).name == "cats":
+            raise PermissionError(13, "Permission denied", place)
+        return scandir(place)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    with pytest.raises(PermissionError, match="cats"):
+        _ = FileTree(tmp_path).names
 
 
 @pytest.mark.parametrize("content", [b"", b"not a zip", None])

@@ -64,9 +64,9 @@ def other_data(data: LabelledDataset) -> dict[str, LabelledDataset]:
     ["one pixel", "fewer classes", "other order", "not turned", "other names", "other rows"],
 )
 def test_other_data_is_refused(tmp_path: Path, data, sampler, change):
-    save_episodes(tmp_path / "e", sampler.indices(range(5)), data)
+    save_episodes(str(tmp_path / "e"), sampler.indices(range(5)), data)
     with pytest.raises(ValueError, match="drawn from other data"):
-        load_episodes(tmp_path / "e", other_data(data)[change])
+        load_episodes(str(tmp_path / "e"), other_data(data)[change])
 
 
 def test_the_fingerprint_depends_on_content_alone(data):

@@ -336,7 +336,7 @@ def test_fingerprints_of_texts_know_the_tokenizer_and_the_pooling():
 
 def test_what_is_no_list_or_no_batch_is_refused():
     encoder = TextEncoder(Table(), Words(9), max_length=9)
-    with pytest.raises(ValueError, match="Expected a list of inputs, got str"):
+    with pytest.raises(ValueError, match="Expected a list of inputs, got one str"):
         encoder.encode("a sentence")
     with pytest.raises(ValueError, match="at least 1, not 0"):
         encoder.encode(["a"], batch_size=0)

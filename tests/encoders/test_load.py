@@ -91,6 +91,11 @@ def test_a_function_of_the_users_own_is_called(monkeypatch):
     encoder = load_encoder("python:my_encoders:good")
     assert encoder.spec == "python:my_encoders:good" and encoder.dim == 1
     assert load_encoder("python:my_encoders:good", device="cpu").dim == 1
+    module.plain = lambda: own_encoder()  # pyright: ignore
+    with pytest.raises(ValueError, match="takes no device='cpu': give its function a parameter"):
+        load_encoder("python:my_encoders:plain", device="cpu")
+    with pytest.raises(ValueError, match="device='gpu' is no device"):
+        load_encoder("python:my_encoders:good", device="gpu")
     assert load_encoder(encoder) is encoder
     with pytest.raises(ValueError, match="returned a int, expected an Encoder"):
         load_encoder("python:my_encoders:bad")

@@ -21,5 +21,5 @@ def test_a_run_keeps_all_digits(tmp_path):
     run = build_run(config)
     create_folder(tmp_path, run, "", None)
     trained = train_run(run, tmp_path, quiet=True).learner.state_dict()
-    loaded = load_run(tmp_path, "cpu").learner.state_dict()
+    loaded = load_run(str(tmp_path), "cpu").learner.state_dict()
     torch.testing.assert_close(loaded, trained, rtol=0, atol=0)

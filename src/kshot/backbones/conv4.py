@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from kshot.backbones.convolution import Conv2d, channels_innermost
 from kshot.backbones.normalization import BatchNorm
+from kshot.options import checks_options
 
 __all__ = ["Conv4"]
 
@@ -33,6 +34,7 @@ class Conv4(nn.Module):
         Matching Networks for One Shot Learning. NeurIPS 2016. https://arxiv.org/abs/1606.04080
     """
 
+    @checks_options
     def __init__(
         self, input_shape: tuple[int, ...], *, hidden: int = 64, strided: bool = False
     ) -> None:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from kshot.backbones.convolution import Conv2d, channels_innermost
 from kshot.backbones.normalization import BatchNorm
+from kshot.options import checks_options
 
 __all__ = ["FeatureMaps"]
 
@@ -33,6 +34,7 @@ class FeatureMaps(nn.Module):
         https://arxiv.org/abs/1711.06025
     """
 
+    @checks_options
     def __init__(self, input_shape: tuple[int, ...], *, hidden: int = 64) -> None:
         super().__init__()
         channels, height, width = input_shape

@@ -8,6 +8,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from kshot.options import checks_options
+
 __all__ = ["MLP"]
 
 
@@ -26,6 +28,7 @@ class MLP(nn.Module):
         torch.Size([10, 40])
     """
 
+    @checks_options
     def __init__(
         self,
         input_shape: tuple[int, ...],

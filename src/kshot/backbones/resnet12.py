@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from kshot.backbones.convolution import channels_innermost
 from kshot.backbones.normalization import BatchNorm
+from kshot.options import checks_options
 
 __all__ = ["ResNet12"]
 
@@ -33,6 +34,7 @@ class ResNet12(nn.Module):
         https://arxiv.org/abs/1904.03758
     """
 
+    @checks_options
     def __init__(
         self,
         input_shape: tuple[int, ...],

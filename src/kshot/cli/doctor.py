@@ -19,6 +19,7 @@ from kshot.config import EpisodeConfig
 from kshot.data.cache import cache_folder
 from kshot.data.dataset import LabelledDataset
 from kshot.data.sampler import EpisodeSampler
+from kshot.device import choose_device
 from kshot.episodes import Episodes
 from kshot.evaluation.evaluate import evaluate
 from kshot.evaluation.results import git_revision, machine, versions
@@ -26,7 +27,6 @@ from kshot.extras import EXTRAS, install_command, missing_modules
 from kshot.learners.metric.prototypical import ProtoNet
 from kshot.learners.optimization.maml import MAML
 from kshot.testing import check_strategies, check_task_independence, meta_gradient_error
-from kshot.training.trainer import choose_device
 
 __all__ = ["CHECKS", "main"]
 

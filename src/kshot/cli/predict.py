@@ -13,12 +13,12 @@ import tyro
 from kshot.cli.own_examples import EncoderFlags, load_with_encoder
 from kshot.cli.tables import print_table
 from kshot.data.layout import PICTURE_SUFFIXES
-from kshot.data.pictures import prepare_picture
+from kshot.data.pictures import PictureError, prepare_picture
 from kshot.data.sources.image_folder import read_support
 from kshot.encoders import encode_cached
 from kshot.estimator import FewShotClassifier
 from kshot.predictor import Predictor
-from kshot.training.run import load_run
+from kshot.training.run import Run, load_run
 
 __all__ = ["main"]
 
@@ -39,7 +39,7 @@ class Predict:
         encoder: The encoder that the file was made with; only needed where the file may not say
             (python:MODULE:FUNCTION).
         support: With a run: folder (or zip) with one folder of example pictures for each class.
-        query: With a run: pictures to name.
+        query: With a run: pictures to name (their files, or folders of them).
         top: How many classes to show for each input.
         json: Print JSON instead of text; with --stdin, an object a line.
     """
@@ -49,7 +49,7 @@ class Predict:
     stdin: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     encoder: str | None = None
     support: Path | None = None
-    query: tuple[Path, ...] = ()
+    query: tuple[str, ...] = ()
     top: int = 1
     json: bool = False
     place: Annotated[EncoderFlags, tyro.conf.arg(name="")] = field(default_factory=EncoderFlags)
@@ -81,7 +81,6 @@ def _with_predictor(flags: Predict) -> int:
         return _answer_lines(predictor, flags)
     inputs = flags.inputs if _key(predictor) == "sentence" else _pictures_in(flags.inputs)
     answers = list(_answers(predictor, inputs, flags.top, cached=True))
-    failed = [answer for answer in answers if "error" in answer]
     if flags.json:
         print(json.dumps(answers, indent=2, ensure_ascii=False))
     else:
@@ -89,9 +88,7 @@ def _with_predictor(flags: Predict) -> int:
         width = max(len(_text(answer)) for answer in answers)
         for answer in answers:
             print(f"{_text(answer):<{width}}  {answer[_key(predictor)]}")
-    for answer in failed:
-        print(f"kshot predict: {answer['error']}", file=sys.stderr)
-    return 1 if failed else 0
+    return _told_failures(answers)
 
 
 def _pictures_in(inputs: Sequence[str]) -> list[str]:
@@ -193,18 +190,43 @@ def _with_run(flags: Predict) -> int:
         )
     preparation = dict(run.preparation)
     pictures, labels = read_support(flags.support, preparation)
-    queries = np.stack([prepare_picture(path, **preparation) for path in flags.query])
-    classifier = FewShotClassifier(run.learner).fit(pictures, labels)
-    probabilities = classifier.predict_proba(queries)
-    answers = [
-        {"picture": str(path), "classes": _best(classifier.classes_.tolist(), row, flags.top)}
-        for path, row in zip(flags.query, probabilities, strict=True)
-    ]
+    classifier = _fitted(run, pictures, labels)
+    answers: list[dict[str, Any]] = []
+    for path in _pictures_in(flags.query):
+        try:
+            query = prepare_picture(Path(path), **preparation)
+        except (PictureError, OSError) as error:
+            answers.append({"picture": path, "error": str(error)})
+            continue
+        [row] = classifier.predict_proba(query[None])
+        best = _best(classifier.classes_.tolist(), row, flags.top)
+        answers.append({"picture": path, "classes": best})
     if flags.json:
-        print(json.dumps(answers, indent=2))
-        return 0
-    rows = [[answer["picture"], _text(answer)] for answer in answers]
-    print_table(
-        f"{len(set(labels))} classes from {len(labels)} examples", ["picture", "class"], rows
-    )
-    return 0
+        print(json.dumps(answers, indent=2, ensure_ascii=False))
+    else:
+        rows = [[answer["picture"], _text(answer)] for answer in answers]
+        title = f"{len(set(labels))} classes from {len(labels)} examples"
+        print_table(title, ["picture", "class"], rows)
+    return _told_failures(answers)
+
+
+def _fitted(run: Run, pictures: np.ndarray, labels: Sequence[str]) -> FewShotClassifier:
+    """The run's learner, shown the examples."""
+    try:
+        return FewShotClassifier(run.learner).fit(pictures, labels)
+    except ValueError as error:
+        way, most = len(set(labels)), run.tasks.way
+        if way <= most:
+            raise
+        raise ValueError(
+            f"There are examples of {way} classes, and this run's {run.config.learner.name} tells "
+            f"at most {most} apart: leave classes out, or train one with --episodes.way {way}."
+        ) from error
+
+
+def _told_failures(answers: Sequence[dict[str, Any]]) -> int:
+    """Say what could not be read; the exit status, 1 when there is any."""
+    failed = [answer["error"] for answer in answers if "error" in answer]
+    for error in failed:
+        print(f"kshot predict: {error}", file=sys.stderr)
+    return 1 if failed else 0

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 
-__all__ = ["FileTree", "find_data", "open_files"]
+__all__ = ["FileTree", "find_data", "open_files", "searched"]
 
 _ZIP_ERRORS = (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, NotImplementedError)
 """What reading a damaged, encrypted or strangely compressed member raises."""
@@ -106,7 +106,7 @@ def open_files(path: Path) -> Iterator[FileTree]:
         FileNotFoundError: when there is nothing at the path.
     """
     if not path.exists():
-        raise FileNotFoundError(f"There is no folder and no zip archive at {path}.")
+        raise FileNotFoundError(f"There is no folder and no zip archive at {path}{searched(path)}.")
     files = FileTree(path)
     try:
         yield files
@@ -128,10 +128,23 @@ def find_data(path: Path) -> Path:
     return path
 
 
+def searched(path: Path) -> str:
+    """The end of a sentence about a missing path: where else `find_data` looked for it."""
+    shared = os.environ.get("KSHOT_DATA")
+    if not shared or path.is_absolute():
+        return ""
+    missing = "" if Path(shared).expanduser().is_dir() else ", which is no folder"
+    return f", nor in the folder that KSHOT_DATA names: {shared}{missing}"
+
+
 def _walk(root: Path) -> tuple[list[str], set[str]]:
     """Files and folders below a folder; linked folders are followed, each once."""
     files, folders, seen = [], set(), set()
-    for place, subfolders, names in os.walk(root, followlinks=True):
+
+    def refuse(error: OSError) -> None:  # os.walk would leave the folder out without a word
+        raise error
+
+    for place, subfolders, names in os.walk(root, followlinks=True, onerror=refuse):
         real = os.path.realpath(place)
         if real in seen:
             subfolders.clear()

@@ -61,7 +61,7 @@ class FrozenEpisodes:
         return FrozenEpisodes(dataset, self.indices)
 
 
-def save_episodes(path: Path, indices: EpisodeIndices, dataset: LabelledDataset) -> None:
+def save_episodes(path: Path | str, indices: EpisodeIndices, dataset: LabelledDataset) -> None:
     """Write episodes to a file (safetensors), with a fingerprint of the data they refer to.
 
     Example:
@@ -70,16 +70,17 @@ def save_episodes(path: Path, indices: EpisodeIndices, dataset: LabelledDataset)
     """
     metadata = {"format": _FORMAT, "fingerprint": fingerprint(dataset)}
     parts = {name: np.ascontiguousarray(part) for name, part in indices._asdict().items()}
-    write_atomically(path, save(parts, metadata))
+    write_atomically(Path(path), save(parts, metadata))
 
 
-def load_episodes(path: Path, dataset: LabelledDataset) -> FrozenEpisodes:
+def load_episodes(path: Path | str, dataset: LabelledDataset) -> FrozenEpisodes:
     """Read episodes from a file that `save_episodes` wrote.
 
     Raises:
         FileNotFoundError: when there is no such file.
         ValueError: when the file is damaged or of another kind, or made for other data.
     """
+    path = Path(path)
     if not path.exists():
         raise FileNotFoundError(f"There is no file of episodes at {path}.")
     try:

@@ -15,7 +15,7 @@ from jaxtyping import Float, Int64, UInt8
 
 from kshot.data.atomic import write_atomically
 from kshot.data.cache import Progress, cache_folder, progress_bar
-from kshot.encoders.encoder import Encoder, record_failures
+from kshot.encoders.encoder import Encoder, check_list, record_failures
 
 __all__ = ["EmbeddingCache", "StoredEmbeddings", "encode_cached"]
 
@@ -199,6 +199,7 @@ def encode_cached(
             and the others of its own batch, are kept.
         OSError: when the cache cannot be written.
     """
+    check_list(inputs)
     stored = (cache or EmbeddingCache()).open(encoder)
     places_of: dict[bytes, list[int]] = {}
     unreadable: dict[int, ValueError] = {}

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from kshot.data.cache import Progress
 
-__all__ = ["EncodedBatch", "Encoder", "RawBatch", "record_failures"]
+__all__ = ["EncodedBatch", "Encoder", "RawBatch", "check_list", "record_failures"]
 
 
 class EncodedBatch(NamedTuple):
@@ -87,6 +87,7 @@ class Encoder(ABC):
             ValueError: without `failures`, when an input cannot be embedded (PictureError for a
                 picture); it names the input.
         """
+        check_list(inputs)
         embeddings = np.full((len(inputs), self.dim), np.nan, dtype=np.float32)
         done = 0
         for batch in self.stream(inputs, batch_size=batch_size):
@@ -101,10 +102,7 @@ class Encoder(ABC):
         self, inputs: Sequence[Any], *, batch_size: int | None = None
     ) -> Iterator[EncodedBatch]:
         """Embed inputs and hand out each batch as it is done, in the encoder's own order."""
-        if isinstance(inputs, str | bytes):
-            raise ValueError(
-                f"Expected a list of inputs, got {type(inputs).__name__}; write [...]."
-            )
+        check_list(inputs)
         batch_size = self.batch_size if batch_size is None else batch_size
         if batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, not {batch_size}.")
@@ -136,6 +134,18 @@ class Encoder(ABC):
         """
         reader = self if self.kind == "text" else self.text
         return None if reader is None else reader.encode(names)
+
+
+def check_list(inputs: Any) -> None:
+    """Refuse one input in place of a list: text would be read letter by letter.
+
+    Raises:
+        ValueError: for a text, or for anything that has no length.
+    """
+    if isinstance(inputs, str | bytes) or not hasattr(inputs, "__len__"):
+        raise ValueError(
+            f"Expected a list of inputs, got one {type(inputs).__name__}: write [...]."
+        )
 
 
 def record_failures(found: Mapping[int, ValueError], failures: dict[int, str] | None) -> None:

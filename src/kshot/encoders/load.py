@@ -1,9 +1,11 @@
 """Encoders by name."""
 
 import importlib
+import inspect
 from collections.abc import Callable
 from pathlib import Path
 
+from kshot.device import choose_device
 from kshot.encoders.clip import load_open_clip
 from kshot.encoders.encoder import Encoder
 from kshot.encoders.language import load_hugging_face, load_sentence_transformers
@@ -18,7 +20,7 @@ _Load = Callable[[str, Path | None, str | None, str], Encoder]
 def load_encoder(
     spec: str | Encoder,
     *,
-    weights: Path | None = None,
+    weights: Path | str | None = None,
     sha256: str | None = None,
     device: str = "auto",
 ) -> Encoder:
@@ -43,7 +45,7 @@ def load_encoder(
         device: where it computes: "auto" takes a GPU when there is one.
 
     Raises:
-        ValueError: when there is no such encoder, or the weights are others.
+        ValueError: when there is no such encoder or device, or the weights are others.
         ImportError: when a package is missing; says what to install.
         OSError: when the model is not on this machine and cannot be downloaded.
 
@@ -58,12 +60,14 @@ def load_encoder(
                 "An encoder has its weights already: weights= and sha256= need a name."
             )
         return spec
+    choose_device(device)  # a wrong one is said before anything is downloaded
     kind, colon, name = spec.partition(":")
     if not (colon and name):
         raise ValueError(f"An encoder is named KIND:NAME, as timm:resnet50, not {spec!r}.")
     if kind not in _KINDS:
         raise ValueError(f"Unknown kind of encoder {kind!r} in {spec!r}.{nearest(kind, _KINDS)}")
-    return _KINDS[kind](name, weights, sha256, device)
+    file = None if weights is None else Path(weights)
+    return _KINDS[kind](name, file, sha256, device)
 
 
 def _load_python(name: str, weights: Path | None, sha256: str | None, device: str) -> Encoder:
@@ -81,6 +85,11 @@ def _load_python(name: str, weights: Path | None, sha256: str | None, device: st
             f"{spec} is not found ({error}). The module must be on Python's path: start from its "
             "folder with python -m kshot, or set PYTHONPATH."
         ) from error
+    if device != "auto" and "device" not in inspect.signature(build).parameters:
+        raise ValueError(
+            f"{spec} takes no device={device!r}: give its function a parameter `device`, or leave "
+            "the device to it."
+        )
     encoder = build() if device == "auto" else build(device=device)
     if not isinstance(encoder, Encoder):
         raise ValueError(f"{spec} returned a {type(encoder).__name__}, expected an Encoder.")

@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from kshot.device import choose_device
+
 __all__ = ["FrozenNetwork"]
 
 
@@ -27,9 +29,7 @@ class FrozenNetwork:
     def __init__(
         self, net: Callable[..., Any], device: str = "auto", fingerprint: str | None = None
     ) -> None:
-        if device == "auto":
-            device = "cuda" if torch.cuda.is_available() else "cpu"
-        self.device = torch.device(device)
+        self.device = choose_device(device)
         self._name = fingerprint
         if isinstance(net, nn.Module):
             net = copy.deepcopy(net).eval().requires_grad_(False).to(self.device)

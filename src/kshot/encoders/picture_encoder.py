@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from kshot.data.pictures import Fit, Picture, PictureError, Resample, prepare_picture
 from kshot.encoders.encoder import Encoder, RawBatch
 from kshot.encoders.network import FrozenNetwork
+from kshot.options import checks_options
 
 __all__ = ["PictureEncoder"]
 
@@ -62,6 +63,7 @@ class PictureEncoder(Encoder):
 
     kind: Literal["pictures", "text"] = "pictures"
 
+    @checks_options
     def __init__(
         self,
         net: nn.Module | Callable[[Tensor], Tensor],

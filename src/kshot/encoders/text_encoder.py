@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from kshot.encoders.encoder import Encoder, RawBatch
 from kshot.encoders.network import FrozenNetwork
+from kshot.options import checks_options
 
 __all__ = ["Pooling", "TextEncoder", "Tokenize"]
 
@@ -67,6 +68,7 @@ class TextEncoder(Encoder):
 
     kind: Literal["pictures", "text"] = "text"
 
+    @checks_options
     def __init__(
         self,
         net: nn.Module | Callable[..., Any],

@@ -11,6 +11,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from kshot.learners.optimization.update_rules import Params
+from kshot.options import checks_options
 from kshot.training.unroll import OptimizationProblem
 
 __all__ = ["classifiers", "digits", "gaussian_processes", "quadratics"]
@@ -47,6 +48,7 @@ def digits() -> tuple[Float[Tensor, "n 64"], Int[Tensor, " n"]]:
     return torch.tensor(inputs / 16, dtype=torch.float32), torch.tensor(labels)
 
 
+@checks_options
 def classifiers(
     num: int,
     examples: tuple[Float[Tensor, "n inputs"], Int[Tensor, " n"]],

@@ -16,6 +16,7 @@ from kshot.data.augment import AugmentedSampler
 from kshot.data.sampler import Sampler
 from kshot.data.sources import load_data
 from kshot.data.splits import TaskSource
+from kshot.device import choose_device
 from kshot.evaluation.results import git_revision, machine, versions
 from kshot.learner import MetaLearner
 from kshot.learners.embedding import encoder_of
@@ -28,7 +29,7 @@ from kshot.training.checkpoint import (
     load_checkpoint,
     load_weights,
 )
-from kshot.training.trainer import TrainingState, choose_device, meta_train
+from kshot.training.trainer import TrainingState, meta_train
 
 __all__ = [
     "Data",
@@ -147,7 +148,7 @@ def train_run(run: Run, folder: Path, *, resume: bool = False, quiet: bool = Fal
     return replace(run, training=state)
 
 
-def load_run(folder: Path, device: str = "auto", source: TaskSource | None = None) -> Run:
+def load_run(folder: Path | str, device: str = "auto", source: TaskSource | None = None) -> Run:
     """The run of a folder with its trained learner: the best weights, else the latest.
 
     The data it was trained on are not read before someone asks for its `source`.
@@ -160,6 +161,7 @@ def load_run(folder: Path, device: str = "auto", source: TaskSource | None = Non
     Raises:
         CheckpointError: when the folder holds no run or no usable checkpoint.
     """
+    folder = Path(folder)
     description = read_description(folder)
     config = parse_run(description["config"], where=str(folder / "run.json"))
     shape = description["tasks"]

@@ -2,7 +2,6 @@
 
 import contextlib
 import math
-import os
 import signal
 import threading
 import time
@@ -17,6 +16,7 @@ from torch import Tensor
 
 from kshot.config import TrainingConfig
 from kshot.data.sampler import Sampler
+from kshot.device import choose_device
 from kshot.evaluation.evaluate import NoNumberError, evaluate
 from kshot.learner import MetaLearner
 from kshot.losses import check_examples
@@ -36,7 +36,7 @@ from kshot.training.optimizer import (
 )
 from kshot.transforms import part_of_outer_step
 
-__all__ = ["Interrupted", "TrainingDiverged", "TrainingState", "choose_device", "meta_train"]
+__all__ = ["Interrupted", "TrainingDiverged", "TrainingState", "meta_train"]
 
 
 class TrainingDiverged(RuntimeError):
@@ -101,7 +101,7 @@ def meta_train(
     config: TrainingConfig | None = None,
     *,
     validation: Sampler | None = None,
-    folder: Path | None = None,
+    folder: Path | str | None = None,
     name: str = "",
     resume: bool = False,
     quiet: bool = False,
@@ -133,6 +133,7 @@ def meta_train(
     """
     config = config or TrainingConfig()
     device = choose_device(config.device)
+    folder = None if folder is None else Path(folder)
     with process_group(device) as processes, _interrupt_flag() as interrupted:
         trainer = _Trainer(learner, sampler, config, validation, folder, name, device, processes)
         if resume:
@@ -333,17 +334,6 @@ class _Trainer:
 
 _ROUNDING = 1e-9
 """By how much of it a score must differ from another to be better."""
-
-
-def choose_device(name: str) -> torch.device:
-    """The device of a name; "auto" takes a GPU when there is one, each process its own."""
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    if name == "cuda":
-        if not torch.cuda.is_available():
-            raise ValueError("device='cuda' but this PyTorch sees no GPU; use device='cpu'.")
-        return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
-    return torch.device(name)
 
 
 @contextlib.contextmanager

@@ -9,6 +9,7 @@ from typing import Any, Literal
 from kshot.data.cache import Progress, cached_arrays
 from kshot.data.dataset import LabelledDataset
 from kshot.data.splits import LabelledSplits, split_classes
+from kshot.options import checks_options
 
 __all__ = ["glyphs"]
 
@@ -16,6 +17,7 @@ _DRAWINGS = 20
 _SEED = 0
 
 
+@checks_options
 def glyphs(*, size: int = 28, strokes: Literal["font", "pen"] = "font") -> LabelledSplits:
     """Letters and signs of matplotlib's fonts, 20 drawings each, no two classes of one shape.
 

@@ -15,12 +15,14 @@ from kshot.data.files import FileTree, find_data, open_files
 from kshot.data.layout import find_layout, first_few
 from kshot.data.pictures import Fit, Resample, prepare_pictures
 from kshot.data.splits import LabelledSplits, split_classes, split_shares
+from kshot.options import checks_options
 
 __all__ = ["image_folder", "read_folder", "read_support"]
 
 _RESAMPLE: Resample = "lanczos"
 
 
+@checks_options
 def image_folder(
     *,
     path: Path,

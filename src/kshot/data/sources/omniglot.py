@@ -18,6 +18,7 @@ from kshot.data.download import download
 from kshot.data.files import FileTree, open_files
 from kshot.data.pictures import Resample, prepare_pictures
 from kshot.data.splits import LabelledSplits, split_classes
+from kshot.options import checks_options
 
 __all__ = ["OMNIGLOT_PROTOCOLS", "OmniglotProtocol", "omniglot"]
 
@@ -35,6 +36,7 @@ _MIRRORS = (
 _DRAWERS = 20
 
 
+@checks_options
 def omniglot(
     *,
     protocol: Literal[
@@ -213,10 +215,12 @@ def _locate(root: Path | None) -> list[Path]:
     """The two archives, or folders with their content, in the order of `_PARTS`."""
     if root is not None:
         return [_found(root.expanduser(), part) for part in _PARTS]
+    hint = "Or put both archives into a folder and name it with the option root."
     if shared := os.environ.get("KSHOT_DATA"):
         folder = Path(shared).expanduser() / "omniglot"
         if folder.is_dir():
             return [_found(folder, part) for part in _PARTS]
+        hint += f" KSHOT_DATA is {shared}, where there is no folder omniglot."
     return [
         download(
             "omniglot",
@@ -224,7 +228,7 @@ def _locate(root: Path | None) -> list[Path]:
             [f"{mirror}{part}.zip" for mirror in _MIRRORS],
             folder=cache_folder() / "downloads" / "omniglot",
             md5=md5,
-            hint="Or put both archives into a folder and name it with the option root.",
+            hint=hint,
         )
         for part, (md5, _) in _PARTS.items()
     ]

@@ -5,10 +5,12 @@ from pathlib import Path
 from kshot.data.files import find_data
 from kshot.data.sources.image_folder import read_folder
 from kshot.data.splits import LabelledSplits, split_classes
+from kshot.options import checks_options
 
 __all__ = ["orl_faces"]
 
 
+@checks_options
 def orl_faces(*, root: Path = Path("orl_faces/orl_faces.zip"), size: int = 56) -> LabelledSplits:
     """The ORL (AT&T) faces, to verify people that training never saw.
 

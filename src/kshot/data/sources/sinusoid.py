@@ -12,10 +12,12 @@ from jaxtyping import Float
 from kshot.config import EpisodeConfig, bounds
 from kshot.data.sampler import TaskStream
 from kshot.episodes import Episodes, Examples
+from kshot.options import checks_options
 
 __all__ = ["SINUSOID_VARIANTS", "SinusoidSampler", "SinusoidTasks", "Waves", "sinusoid"]
 
 
+@checks_options
 def sinusoid(
     *, variant: Literal["finn", "nichol", "frequency", "noisy"] = "finn"
 ) -> "SinusoidTasks":

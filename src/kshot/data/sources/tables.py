@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from kshot.data.files import searched
 from kshot.options import nearest
 
 __all__ = ["TABLE_SUFFIXES", "read_rows"]
@@ -26,7 +27,7 @@ def read_rows(path: Path, columns: Sequence[str]) -> Iterator[dict[str, str]]:
             cannot be understood; names the line.
     """
     if not path.is_file():
-        raise FileNotFoundError(f"There is no table at {path}. Expected a file.")
+        raise FileNotFoundError(f"There is no table at {path}{searched(path)}; expected a file.")
     suffix = path.suffix.lower()
     if suffix not in TABLE_SUFFIXES:
         raise ValueError(

@@ -17,6 +17,7 @@ from kshot.learners.embedding import embed_pooled
 from kshot.learners.papers import CHEN_2020
 from kshot.learners.task_map import Strategy
 from kshot.losses import Loss, cross_entropy
+from kshot.options import checks_options
 
 __all__ = ["Contrastive", "contrastive_loss"]
 
@@ -66,6 +67,7 @@ class Contrastive(FineTuned):
 
     paper = CHEN_2020
 
+    @checks_options
     def __init__(
         self,
         encoder: nn.Module,

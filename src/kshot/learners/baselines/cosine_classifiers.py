@@ -13,6 +13,7 @@ from kshot.learners.baselines.pretraining import PretrainedLearner
 from kshot.learners.metric.distances import class_means, cosines
 from kshot.learners.papers import CHEN_2019, QI_2018
 from kshot.losses import Loss, counted_rows, cross_entropy, mask_absent
+from kshot.options import checks_options
 
 __all__ = ["BaselinePlusPlus", "Imprinted"]
 
@@ -36,6 +37,7 @@ class CosineLearner(PretrainedLearner[Weights], ABC):
 
     head: CosineHead
 
+    @checks_options
     def __init__(
         self,
         encoder: nn.Module,
@@ -196,6 +198,7 @@ class BaselinePlusPlus(CosineLearner):
 
     paper = CHEN_2019
 
+    @checks_options
     def __init__(
         self,
         encoder: nn.Module,

@@ -15,6 +15,7 @@ from kshot.learners.optimization.update_rules import SGD, Params
 from kshot.learners.papers import FINN_2017
 from kshot.learners.task_map import Strategy
 from kshot.losses import Loss, cross_entropy
+from kshot.options import checks_options
 
 __all__ = ["FineTuned", "FineTuning"]
 
@@ -25,6 +26,7 @@ class FineTuned(FastWeightLearner):
     Subclasses say what pre-training minimizes; `FineTuning` explains the arguments.
     """
 
+    @checks_options
     def __init__(
         self,
         encoder: nn.Module,

@@ -14,6 +14,7 @@ from kshot.learners.baselines.lbfgs import minimized
 from kshot.learners.embedding_learner import EmbeddingLearner
 from kshot.learners.papers import GOLUB_1979
 from kshot.losses import Loss, counted_rows, cross_entropy
+from kshot.options import checks_options
 
 __all__ = ["LinearHead", "LogisticHead", "RidgeHead", "spanning_basis"]
 
@@ -97,6 +98,7 @@ class RidgeHead(LinearHeadLearner):
 
     paper = GOLUB_1979
 
+    @checks_options
     def __init__(
         self,
         encoder: nn.Module,
@@ -186,6 +188,7 @@ class LogisticHead(LinearHeadLearner):
         tensor([0, 1, 2])
     """
 
+    @checks_options
     def __init__(
         self,
         encoder: nn.Module,

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from kshot.learners.embedding_learner import EmbeddingLearner
 from kshot.learners.metric.distances import class_means, squared_distances
 from kshot.losses import Loss, counted_rows, cross_entropy
+from kshot.options import checks_options
 
 __all__ = ["Centroids", "NearestCentroid"]
 
@@ -55,6 +56,7 @@ class NearestCentroid(EmbeddingLearner[Centroids]):
 
     batch_norm_policies = ("running",)
 
+    @checks_options
     def __init__(
         self,
         encoder: nn.Module,

@@ -13,6 +13,7 @@ from kshot.learners.baselines.pretraining import PretrainedLearner
 from kshot.learners.metric.distances import class_means, squared_distances
 from kshot.learners.papers import WANG_2019
 from kshot.losses import Loss, cross_entropy
+from kshot.options import checks_options
 
 __all__ = ["SimpleShot"]
 
@@ -57,6 +58,7 @@ class SimpleShot(PretrainedLearner[Float[Tensor, "tasks way dim"]]):
     center: Tensor
     batches: Tensor
 
+    @checks_options
     def __init__(
         self,
         encoder: nn.Module,

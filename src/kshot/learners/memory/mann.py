@@ -13,6 +13,7 @@ from kshot.learners.memory.controller import LSTMCell
 from kshot.learners.memory.sequence_learner import SequenceLearner
 from kshot.learners.papers import SANTORO_2016
 from kshot.losses import Loss, cross_entropy
+from kshot.options import checks_options
 
 __all__ = ["MANN", "MANNMemory", "access"]
 
@@ -95,6 +96,7 @@ class MANN(SequenceLearner[MANNMemory]):
 
     paper = SANTORO_2016
 
+    @checks_options
     def __init__(
         self,
         encoder: nn.Module,

@@ -20,6 +20,7 @@ from kshot.learners.metric.distances import cosines
 from kshot.learners.papers import MUNKHDALAI_2017
 from kshot.learners.preprocessing import preprocess
 from kshot.losses import Loss, cross_entropy, mask_absent
+from kshot.options import checks_options
 
 __all__ = ["FastWeightMemory", "MetaNet", "partners"]
 
@@ -100,6 +101,7 @@ class MetaNet(EmbeddingLearner[FastWeightMemory]):
 
     paper = MUNKHDALAI_2017
 
+    @checks_options
     def __init__(
         self,
         encoder: nn.Module,

@@ -10,6 +10,7 @@ from kshot.learners.memory.sequence_learner import SequenceLearner
 from kshot.learners.memory.turing_machine import TuringMachine, TuringState
 from kshot.learners.papers import GRAVES_2014
 from kshot.losses import Loss, cross_entropy
+from kshot.options import checks_options
 
 __all__ = ["NTM"]
 
@@ -51,6 +52,7 @@ class NTM(SequenceLearner[TuringState]):
 
     paper = GRAVES_2014
 
+    @checks_options
     def __init__(
         self,
         encoder: nn.Module,

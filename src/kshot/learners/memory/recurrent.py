@@ -10,6 +10,7 @@ from kshot.learners.memory.controller import build_controller
 from kshot.learners.memory.sequence_learner import SequenceLearner
 from kshot.learners.papers import HOCHREITER_2001
 from kshot.losses import Loss, cross_entropy
+from kshot.options import checks_options
 
 __all__ = ["RecurrentLearner"]
 
@@ -57,6 +58,7 @@ class RecurrentLearner(SequenceLearner[Any]):
 
     paper = HOCHREITER_2001
 
+    @checks_options
     def __init__(
         self,
         encoder: nn.Module,

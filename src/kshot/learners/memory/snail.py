@@ -20,6 +20,7 @@ from kshot.learners.embedding_learner import (
 )
 from kshot.learners.papers import MISHRA_2018
 from kshot.losses import Loss, cross_entropy
+from kshot.options import checks_options
 
 __all__ = ["SNAIL", "Attention", "DenseBlock", "ReadSequence"]
 
@@ -96,6 +97,7 @@ class SNAIL(EmbeddingLearner[ReadSequence]):
     paper = MISHRA_2018
     online = True
 
+    @checks_options
     def __init__(
         self,
         encoder: nn.Module,

@@ -17,6 +17,7 @@ from kshot.learners.embedding_learner import EmbeddingLearner
 from kshot.learners.metric.distances import class_means, cosines
 from kshot.learners.papers import DENG_2019, HADSELL_2006, LIU_2017, SCHROFF_2015, WANG_2018
 from kshot.losses import Loss, counted_rows, cross_entropy
+from kshot.options import checks_options
 from kshot.paper import Paper
 
 __all__ = ["OBJECTIVE_PAPERS", "MarginSoftmax", "MetricEmbedding", "contrastive_pair_loss"]
@@ -97,6 +98,7 @@ class MetricEmbedding(EmbeddingLearner[Float[Tensor, "tasks way dim"]]):
     classes_apart = True
     iterations: Tensor
 
+    @checks_options
     def __init__(
         self,
         encoder: nn.Module,

@@ -13,6 +13,7 @@ from kshot.learners.embedding_learner import EmbeddingLearner
 from kshot.learners.metric.distances import scaled_squared_distances
 from kshot.learners.papers import FORT_2017
 from kshot.losses import Loss, cross_entropy
+from kshot.options import checks_options
 
 __all__ = ["GaussianProtoNet", "GaussianSummary"]
 
@@ -70,6 +71,7 @@ class GaussianProtoNet(EmbeddingLearner[GaussianSummary]):
     paper = FORT_2017
     classes_apart = True
 
+    @checks_options
     def __init__(
         self,
         encoder: nn.Module,

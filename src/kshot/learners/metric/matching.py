@@ -20,6 +20,7 @@ from kshot.learners.metric.distances import cosines, squared_distances
 from kshot.learners.metric.full_context import QueryContext, SupportContext
 from kshot.learners.papers import VINYALS_2016
 from kshot.losses import Loss, cross_entropy
+from kshot.options import checks_options
 
 __all__ = ["MatchingNet", "log_attention"]
 
@@ -67,6 +68,7 @@ class MatchingNet(EmbeddingLearner[LabelledEmbeddings]):
 
     paper = VINYALS_2016
 
+    @checks_options
     def __init__(
         self,
         encoder: nn.Module,

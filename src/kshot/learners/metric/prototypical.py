@@ -11,6 +11,7 @@ from kshot.learners.embedding_learner import EmbeddingLearner
 from kshot.learners.metric.distances import class_means, cosines, squared_distances
 from kshot.learners.papers import SNELL_2017
 from kshot.losses import Loss, cross_entropy
+from kshot.options import checks_options
 
 __all__ = ["ProtoNet"]
 
@@ -60,6 +61,7 @@ class ProtoNet(EmbeddingLearner[Float[Tensor, "tasks way dim"]]):
     paper = SNELL_2017
     classes_apart = True
 
+    @checks_options
     def __init__(
         self,
         encoder: nn.Module,

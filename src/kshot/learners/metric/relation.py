@@ -15,6 +15,7 @@ from kshot.learners.embedding import embed_pooled, embed_support
 from kshot.learners.embedding_learner import EmbeddingLearner
 from kshot.learners.papers import SUNG_2018
 from kshot.losses import Loss, cross_entropy, squared_score_error
+from kshot.options import checks_options
 
 __all__ = ["RelationNet", "RelationSummary"]
 
@@ -64,6 +65,7 @@ class RelationNet(EmbeddingLearner[RelationSummary]):
     classes_apart = True
     batch_norm_policies = ("running", "batch")
 
+    @checks_options
     def __init__(
         self,
         encoder: nn.Module,

@@ -12,6 +12,7 @@ from kshot.learners.embedding_learner import EmbeddingLearner, labelled_embeddin
 from kshot.learners.metric.distances import class_means, squared_distances
 from kshot.learners.papers import REN_2018
 from kshot.losses import Loss, cross_entropy
+from kshot.options import checks_options
 
 __all__ = ["SemiSupervisedProtoNet"]
 
@@ -64,6 +65,7 @@ class SemiSupervisedProtoNet(EmbeddingLearner[Prototypes]):
 
     paper = REN_2018
 
+    @checks_options
     def __init__(
         self,
         encoder: nn.Module,

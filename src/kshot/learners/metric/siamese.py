@@ -18,6 +18,7 @@ from kshot.learners.embedding_learner import (
 from kshot.learners.metric.distances import class_maxima, weighted_city_block
 from kshot.learners.papers import KOCH_2015
 from kshot.losses import Loss, counted_rows, cross_entropy
+from kshot.options import checks_options
 
 __all__ = ["SiameseNet", "pair_loss"]
 
@@ -67,6 +68,7 @@ class SiameseNet(EmbeddingLearner[LabelledEmbeddings]):
     paper = KOCH_2015
     classes_apart = True
 
+    @checks_options
     def __init__(
         self,
         encoder: nn.Module,

@@ -20,6 +20,7 @@ from kshot.learners.optimization.update_rules import SGD, Params
 from kshot.learners.papers import RAGHU_2020
 from kshot.learners.task_map import map_tasks
 from kshot.losses import Loss, cross_entropy, mask_absent
+from kshot.options import checks_options
 
 __all__ = ["ANIL", "ANILState"]
 
@@ -79,6 +80,7 @@ class ANIL(MetaLearner[ANILState]):
 
     paper = RAGHU_2020
 
+    @checks_options
     def __init__(
         self,
         encoder: nn.Module,

@@ -19,6 +19,7 @@ from kshot.learners.optimization.update_rules.coordinatewise import unflatten
 from kshot.learners.papers import RAVI_2017
 from kshot.learners.task_map import Strategy, map_tasks
 from kshot.losses import Loss, cross_entropy
+from kshot.options import checks_options
 
 __all__ = ["LSTMMetaLearner"]
 
@@ -81,6 +82,7 @@ class LSTMMetaLearner(FastWeightLearner):
     paper = RAVI_2017
     rule: GatedRule
 
+    @checks_options
     def __init__(
         self,
         net: nn.Module,

@@ -10,6 +10,7 @@ from kshot.learners.optimization.update_rules import UPDATE_RULES, UpdateRule
 from kshot.learners.papers import FINN_2017
 from kshot.learners.task_map import Strategy
 from kshot.losses import Loss, cross_entropy
+from kshot.options import checks_options
 
 __all__ = ["MAML"]
 
@@ -68,6 +69,7 @@ class MAML(FastWeightLearner):
 
     paper = FINN_2017
 
+    @checks_options
     def __init__(
         self,
         net: nn.Module,

@@ -25,6 +25,7 @@ from kshot.learners.optimization.update_rules import SGD, Params, StepRates
 from kshot.learners.papers import ANTONIOU_2019
 from kshot.learners.task_map import Strategy
 from kshot.losses import Loss, cross_entropy, mask_absent
+from kshot.options import checks_options
 from kshot.transforms import being_traced, ends_outer_step
 
 __all__ = ["MAMLPlusPlus", "step_weights"]
@@ -89,6 +90,7 @@ class MAMLPlusPlus(FastWeightLearner):
     batch_norm_policies = (*FastWeightLearner.batch_norm_policies, "per_step")
     iterations: Tensor
 
+    @checks_options
     def __init__(
         self,
         net: nn.Module,

@@ -8,6 +8,7 @@ from kshot.learners.optimization.update_rules import LearnedRates
 from kshot.learners.papers import LI_2017
 from kshot.learners.task_map import Strategy
 from kshot.losses import Loss, cross_entropy
+from kshot.options import checks_options
 
 __all__ = ["MetaSGD"]
 
@@ -53,6 +54,7 @@ class MetaSGD(FastWeightLearner):
 
     paper = LI_2017
 
+    @checks_options
     def __init__(
         self,
         net: nn.Module,

@@ -8,6 +8,7 @@ from kshot.config import BatchNormPolicy
 from kshot.learners.embedding_learner import EmbeddingLearner
 from kshot.learners.papers import RAGHU_2020
 from kshot.losses import Loss, counted_rows, cross_entropy
+from kshot.options import checks_options
 
 __all__ = ["NIL"]
 
@@ -44,6 +45,7 @@ class NIL(EmbeddingLearner[Float[Tensor, "tasks way dim"]]):
     paper = RAGHU_2020
     classes_apart = True
 
+    @checks_options
     def __init__(
         self,
         encoder: nn.Module,

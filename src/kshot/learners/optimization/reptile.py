@@ -26,6 +26,7 @@ from kshot.learners.optimization.update_rules import (
 from kshot.learners.papers import NICHOL_2018
 from kshot.learners.task_map import Strategy
 from kshot.losses import Loss, counted_rows, cross_entropy
+from kshot.options import checks_options
 
 __all__ = ["Reptile"]
 
@@ -84,6 +85,7 @@ class Reptile(FastWeightLearner):
 
     paper = NICHOL_2018
 
+    @checks_options
     def __init__(
         self,
         net: nn.Module,

@@ -8,6 +8,7 @@ from kshot.config import BatchNormPolicy
 from kshot.learners.embedding_learner import EmbeddingLearner
 from kshot.learners.papers import BERTINETTO_2019
 from kshot.losses import Loss, counted_rows, cross_entropy
+from kshot.options import checks_options
 
 __all__ = ["R2D2"]
 
@@ -48,6 +49,7 @@ class R2D2(EmbeddingLearner[Float[Tensor, "tasks dim way"]]):
 
     paper = BERTINETTO_2019
 
+    @checks_options
     def __init__(
         self,
         encoder: nn.Module,
