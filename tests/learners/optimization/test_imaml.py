@@ -47,7 +47,8 @@ def test_far_from_it_the_gradients_differ(episodes: Episodes):
     assert (found - expected).norm() > 1e-2 * expected.norm()
 
 
-def test_the_closed_form_of_linear_regression():
+@pytest.mark.parametrize("damping", [0.0, 0.7])
+def test_the_closed_form_of_linear_regression(damping):
     """With squared errors of a linear network all of it is linear algebra."""
     generator = torch.Generator().manual_seed(0)
     x, z = (torch.randn(1, 8, 3, generator=generator, dtype=torch.float64) for _ in range(2))
@@ -60,6 +61,7 @@ def test_the_closed_form_of_linear_regression():
         strength=0.5,
         num_inner_steps=400,
         num_solver_steps=3,
+        damping=damping,
         loss=mean_squared_error,
     )
     learner(Episodes(Examples(x, y), Examples(z, t))).backward()
@@ -68,7 +70,8 @@ def test_the_closed_form_of_linear_regression():
     pulled = hessian + 0.5 * torch.eye(3, dtype=torch.float64)
     minimum = torch.linalg.solve(pulled, 2 * x[0].T @ y[0] / 8 + 0.5 * start)
     query_slope = 2 * z[0].T @ (z[0] @ minimum - t[0]) / 8
-    expected = 0.5 * torch.linalg.solve(pulled, query_slope)
+    damped = pulled + damping * torch.eye(3, dtype=torch.float64)
+    expected = (0.5 + damping) * torch.linalg.solve(damped, query_slope)
     assert network.weight.grad is not None
     torch.testing.assert_close(network.weight.grad.T, expected)
 
@@ -98,6 +101,11 @@ def test_where_the_minimum_is_none_it_stops():
 def test_no_pull_is_refused():
     with pytest.raises(ValueError, match=r"above 0, not 0\.0"):
         IMAML(net(), strength=0.0)
+
+
+def test_damping_below_zero_is_refused():
+    with pytest.raises(ValueError, match="damping must be at least 0"):
+        IMAML(net(), damping=-1.0)
 
 
 def test_no_step_of_the_solver_is_refused():

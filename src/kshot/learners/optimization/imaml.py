@@ -17,6 +17,7 @@ from kshot.learners.optimization.update_rules import SGD, Params
 from kshot.learners.papers import RAJESWARAN_2019
 from kshot.learners.task_map import Strategy
 from kshot.losses import Loss, cross_entropy, mask_absent
+from kshot.options import checks_options
 
 __all__ = ["IMAML"]
 
@@ -40,11 +41,17 @@ class IMAML(FastWeightLearner):
 
     Args:
         net: network from inputs (n, *shape) to outputs (n, max_way).
-        inner_lr: inner learning rate.
+        inner_lr: inner learning rate. Steps arrive at a minimum only where it is below 2 over
+            `strength` and the largest curvature of the support loss together; beyond, the
+            meta-gradient is that of no minimum, and training diverges.
         strength: of the pull toward the initialization, lambda in the paper.
         num_inner_steps: inner steps in meta-training.
         num_test_steps: inner steps in evaluation mode; None takes `num_inner_steps`.
         num_solver_steps: steps of conjugate gradient.
+        damping: added to `strength` where the system is solved, against directions in which the
+            support loss curves down. The paper has none; the authors' code solves
+            2 I + H / (strength + 10), which at a strength of 2 is 22 here, but for the length of
+            the meta-gradient.
         batch_norm: where BatchNorm statistics come from.
         strategy: compute tasks by vmap or in a loop; "auto" chooses by size.
         chunk_size: tasks vectorized at once, which bounds memory; 0 means all.
@@ -63,15 +70,17 @@ class IMAML(FastWeightLearner):
 
     paper = RAJESWARAN_2019
 
+    @checks_options
     def __init__(
         self,
         net: nn.Module,
         *,
-        inner_lr: float = 0.1,
+        inner_lr: float = 0.05,
         strength: float = 2.0,
         num_inner_steps: int = 16,
         num_test_steps: int | None = None,
         num_solver_steps: int = 5,
+        damping: float = 0.0,
         batch_norm: BatchNormPolicy = "batch",
         strategy: Strategy = "auto",
         chunk_size: int = 0,
@@ -84,6 +93,8 @@ class IMAML(FastWeightLearner):
                 f"iMAML needs at least 1 step of its solver, not {num_solver_steps}: without any "
                 "the meta-gradient is zero."
             )
+        if damping < 0:
+            raise ValueError(f"damping must be at least 0, not {damping}.")
         super().__init__(
             net,
             SGD(inner_lr),
@@ -97,6 +108,7 @@ class IMAML(FastWeightLearner):
         )
         self.strength = strength
         self.num_solver_steps = num_solver_steps
+        self.damping = damping
 
     def regularization(self, params: Params, start: Params) -> Float[Tensor, ""]:
         """The pull toward the initialization."""
@@ -141,7 +153,8 @@ class IMAML(FastWeightLearner):
 
         def product(vector: Params) -> Params:
             (curved,) = hessian_product(vector)
-            return {name: value + curved[name] / self.strength for name, value in vector.items()}
+            pull = self.strength + self.damping
+            return {name: value + curved[name] / pull for name, value in vector.items()}
 
         return loss, conjugate_gradient(product, slope, self.num_solver_steps)
 
