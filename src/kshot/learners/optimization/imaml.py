@@ -41,9 +41,9 @@ class IMAML(FastWeightLearner):
 
     Args:
         net: network from inputs (n, *shape) to outputs (n, max_way).
-        inner_lr: inner learning rate. Steps arrive at a minimum only where it is below 2 over
-            `strength` and the largest curvature of the support loss together; beyond, the
-            meta-gradient is that of no minimum, and training diverges.
+        inner_lr: inner learning rate. Steps arrive at a minimum only where it is below
+            2 / (`strength` + the largest curvature of the support loss); beyond, the meta-gradient
+            is that of no minimum, and training diverges.
         strength: of the pull toward the initialization, lambda in the paper.
         num_inner_steps: inner steps in meta-training.
         num_test_steps: inner steps in evaluation mode; None takes `num_inner_steps`.
