@@ -25,7 +25,7 @@ def scored(folder: Path, head: Choice | None = None, command: str | None = None)
     run = load_run(folder)
     if head is not None:
         run = on_trained_encoder(run, head)
-    return evaluate_run(run, folder, command=command)
+    return [*evaluate_run(run, folder, command=command)]
 
 
 def store(path: Path, runs: dict[Path, list[Scored]]) -> None:

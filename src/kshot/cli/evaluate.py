@@ -8,9 +8,19 @@ from typing import Any
 
 import tyro
 
-from kshot.cli.figures import gates_figure, run_figures, save_figures, similarity_figure
-from kshot.cli.flags import check_outputs, parse_flags
+from kshot.cli.figures import (
+    check_gates,
+    check_similarity,
+    gates_figure,
+    run_figures,
+    save_figures,
+    similarity_figure,
+)
+from kshot.cli.flags import parse_flags
+from kshot.cli.outputs import check_outputs
 from kshot.cli.scored_runs import (
+    Difference,
+    check_side_by_side,
     difference_rows,
     differences_from_first,
     first_configuration,
@@ -21,8 +31,8 @@ from kshot.cli.scored_runs import (
 from kshot.cli.tables import print_results, print_table, task_name
 from kshot.config import Choice
 from kshot.evaluation.results import merge_results, spread_over_seeds
-from kshot.training.run import load_run, on_trained_encoder
-from kshot.training.scoring import evaluate_run
+from kshot.training.run import Run, load_run, on_trained_encoder
+from kshot.training.scoring import Scored, evaluate_run
 
 __all__ = ["main"]
 
@@ -80,16 +90,21 @@ def main(arguments: list[str]) -> int:
     )
     if not flags.runs:
         raise ValueError("Name at least one run's folder: kshot evaluate runs/glyphs-protonet-1.")
-    check_outputs(flags.results, flags.figure, flags.similarity, flags.gates)
+    files = (flags.figure, flags.similarity, flags.gates)
+    check_outputs(flags.results, *files, folder=flags.figures)
     command = shlex.join(["kshot", "evaluate", *arguments])
     runs = {folder: load_run(folder, flags.device) for folder in flags.runs}
     if other:
         runs = {folder: on_trained_encoder(run, config.learner) for folder, run in runs.items()}
+    _check_figures(runs, flags)
     conditions = own_conditions(runs, config.evaluation, other=other)
-    scored = {
-        folder: evaluate_run(run, folder, conditions[folder], command=command, frozen=flags.frozen)
-        for folder, run in runs.items()
-    }
+    scored: dict[Path, list[Scored]] = {folder: [] for folder in runs}
+    for folder, run in runs.items():
+        wanted = conditions[folder]
+        for one in evaluate_run(run, folder, wanted, command=command, frozen=flags.frozen):
+            scored[folder].append(one)
+            if flags.results is not None:
+                merge_results(flags.results, [one.row])
     differences = differences_from_first(scored)
     # Of the first run's ways to score these episodes, a row stands against its own, or the first.
     for one in sorted(differences, key=lambda one: not one.same_policy):
@@ -97,6 +112,11 @@ def main(arguments: list[str]) -> int:
     rows = [one.row for parts in scored.values() for one in parts]
     if flags.results is not None:
         merge_results(flags.results, rows)
+    if flags.json:
+        print(json.dumps(rows, indent=2))
+    else:
+        _print(scored, differences)
+    # Last, since these alone can be had again without scoring; some also move a learner.
     if flags.figure is not None:
         side_by_side_figure(runs, rows).savefig(flags.figure, dpi=150)
     if flags.figures is not None:
@@ -109,18 +129,28 @@ def main(arguments: list[str]) -> int:
         similarity_figure(named_runs(runs), config.evaluation).savefig(flags.similarity, dpi=150)
     if flags.gates is not None:
         gates_figure(next(iter(runs.values())), config.evaluation).savefig(flags.gates, dpi=150)
-    if flags.json:
-        print(json.dumps(rows, indent=2))
-        return 0
+    return 0
+
+
+def _check_figures(runs: dict[Path, Run], flags: Evaluate) -> None:
+    """Refuse figures that cannot be drawn of these runs, before they are scored."""
+    if flags.figure is not None or flags.figures is not None:
+        check_side_by_side(runs)
+    if flags.similarity is not None:
+        check_similarity(named_runs(runs))
+    if flags.gates is not None:
+        check_gates(next(iter(runs.values())))
+
+
+def _print(scored: dict[Path, list[Scored]], differences: list[Difference]) -> None:
     for parts in scored.values():
         print_results([one.row for one in parts])
     if differences:
         columns = ["runs", "task", "difference"]
         print_table("paired differences, 95 % interval", columns, difference_rows(differences))
-    elif len(runs) > 1:
+    elif len(scored) > 1:
         print("No paired differences: no two runs were scored on the same episodes.")
     _print_spread([one.row for parts in scored.values() for one in parts if not one.baseline])
-    return 0
 
 
 def _print_spread(rows: list[dict[str, Any]]) -> None:

@@ -36,6 +36,8 @@ from kshot.training.run import Run
 
 __all__ = [
     "adaptation_figure",
+    "check_gates",
+    "check_similarity",
     "comparison_figure",
     "gates_figure",
     "run_figures",
@@ -159,8 +161,7 @@ def adaptation_figure(runs: Mapping[str, Run]) -> Figure:
     curves: dict[str, dict[int, np.ndarray]] = {}
     for name, run in runs.items():
         learner = run.learner.eval().float().cpu()
-        if learner.num_test_steps is None:
-            raise ValueError(f"{name} takes no inner steps, so there is no adaptation to draw.")
+        assert learner.num_test_steps is not None, "adaptation is by inner steps"
         own_steps, curves[name] = learner.num_test_steps, {}
         with torch.no_grad():
             for steps in sorted({0, 1, max(own_steps, *wanted.num_test_steps, 1)}):
@@ -192,16 +193,26 @@ def comparison_figure(rows: Sequence[dict[str, Any]]) -> Figure:
     return plot_comparison(tasks, metric="accuracy in %", title=title)
 
 
-def similarity_figure(runs: Mapping[str, Run], wanted: EvaluationConfig) -> Figure:
-    """How much adaptation changes what each layer of some runs' learners, by name, computes."""
-    episode = EpisodeConfig(wanted.ways[0], wanted.shots[0], wanted.query_shots[-1], wanted.within)
-    similarities = {}
+def check_similarity(runs: Mapping[str, Run]) -> None:
+    """Refuse, before any work, runs of which `similarity_figure` cannot draw anything.
+
+    Raises:
+        ValueError: when a learner adapts no layers.
+    """
     for name, run in runs.items():
         if not isinstance(run.learner, FastWeightLearner):
             raise ValueError(
                 f"{name} adapts no layers of a network, so there is no similarity before and "
                 "after to draw."
             )
+
+
+def similarity_figure(runs: Mapping[str, Run], wanted: EvaluationConfig) -> Figure:
+    """How much adaptation changes what each layer of some runs' learners, by name, computes."""
+    episode = EpisodeConfig(wanted.ways[0], wanted.shots[0], wanted.query_shots[-1], wanted.within)
+    similarities = {}
+    for name, run in runs.items():
+        assert isinstance(run.learner, FastWeightLearner), "only such a learner adapts layers"
         way = 1 if run.tasks.kind == "regression" else episode.way
         sampler = run.source.sampler(wanted.split, replace(episode, way=way), wanted.seed)
         layers = layer_similarity(run.learner, sampler, min(100, wanted.episodes))
@@ -211,10 +222,19 @@ def similarity_figure(runs: Mapping[str, Run], wanted: EvaluationConfig) -> Figu
     return plot_similarity(similarities)
 
 
-def gates_figure(run: Run, wanted: EvaluationConfig) -> Figure:
-    """How the gates of a run's learned update rule go over its steps, layer by layer."""
+def check_gates(run: Run) -> None:
+    """Refuse, before any work, a run of which `gates_figure` cannot draw anything.
+
+    Raises:
+        ValueError: when its learner has no gates.
+    """
     if not isinstance(run.learner, LSTMMetaLearner):
         raise ValueError(f"{run.config.learner.name} has no gates to draw: lstm_meta_learner has.")
+
+
+def gates_figure(run: Run, wanted: EvaluationConfig) -> Figure:
+    """How the gates of a run's learned update rule go over its steps, layer by layer."""
+    assert isinstance(run.learner, LSTMMetaLearner), "only such a learner has gates"
     way = 1 if run.tasks.kind == "regression" else wanted.ways[0]
     episode = EpisodeConfig(way, wanted.shots[0], wanted.query_shots[-1], wanted.within)
     sampler = run.source.sampler(wanted.split, episode, wanted.seed)

@@ -3,7 +3,6 @@
 import dataclasses
 import inspect
 from collections.abc import Callable, Collection, Mapping
-from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 import tyro
@@ -14,7 +13,7 @@ from kshot.data.sources import DATASETS
 from kshot.learners.registry import LEARNERS
 from kshot.options import convert, nearest, option_types, unwrapped
 
-__all__ = ["as_given", "check_outputs", "parse_flags"]
+__all__ = ["as_given", "parse_flags"]
 
 Extra = TypeVar("Extra")
 
@@ -141,23 +140,3 @@ def _options(choice: Choice, registry: Mapping[str, Any]) -> Any:
     kind = dataclasses.make_dataclass(choice.name, fields, kw_only=True, frozen=True)
     kind.__doc__ = inspect.getdoc(unwrapped(constructor))
     return kind()
-
-
-def check_outputs(results: Path | None, *figures: Path | None) -> None:
-    """Find out before the work that what it gives has a place: nothing is to be lost.
-
-    Args:
-        results: the JSON file for rows.
-        figures: picture files; their folders are made.
-
-    Raises:
-        ValueError: when the place of the rows is a folder.
-    """
-    if results is not None and results.is_dir():
-        raise ValueError(
-            f"--results {results} is a folder: name a JSON file in it, such as "
-            f"{results / 'evaluation.json'}."
-        )
-    for figure in figures:
-        if figure is not None:
-            figure.parent.mkdir(parents=True, exist_ok=True)

@@ -82,7 +82,7 @@ def main(arguments: list[str]) -> int:
         command = shlex.join(["kshot", "report", *arguments])
         conditions = own_conditions(runs, config.evaluation)
         scored = {
-            folder: evaluate_run(run, folder, conditions[folder], command=command)
+            folder: [*evaluate_run(run, folder, conditions[folder], command=command)]
             for folder, run in runs.items()
         }
         found = difference_rows(differences_from_first(scored))

@@ -19,6 +19,7 @@ from kshot.training.scoring import Scored
 
 __all__ = [
     "Difference",
+    "check_side_by_side",
     "difference_rows",
     "differences_from_first",
     "first_configuration",
@@ -125,16 +126,23 @@ def named_runs(runs: dict[Path, Run]) -> dict[str, Run]:
     return dict(zip(names, runs.values(), strict=True))
 
 
-def side_by_side_figure(runs: dict[Path, Run], rows: list[dict[str, Any]]) -> Figure:
-    """The scores of runs side by side, or in regression how each adapts to one task.
+def check_side_by_side(runs: dict[Path, Run]) -> None:
+    """Refuse, before any work, runs that `side_by_side_figure` cannot draw.
 
     Raises:
-        ValueError: for runs of both kinds.
+        ValueError: for runs of both kinds, or in regression a learner without inner steps.
     """
     kinds = {run.tasks.kind for run in runs.values()}
     if len(kinds) > 1:
         raise ValueError("A figure shows runs of one kind: classification or regression.")
-    if kinds == {"regression"}:
+    for name, run in named_runs(runs).items():
+        if run.tasks.kind == "regression" and run.learner.num_test_steps is None:
+            raise ValueError(f"{name} takes no inner steps, so there is no adaptation to draw.")
+
+
+def side_by_side_figure(runs: dict[Path, Run], rows: list[dict[str, Any]]) -> Figure:
+    """The scores of runs of one kind side by side, or in regression how each adapts to a task."""
+    if all(run.tasks.kind == "regression" for run in runs.values()):
         return adaptation_figure(named_runs(runs))
     return comparison_figure(rows)
 

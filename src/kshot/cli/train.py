@@ -11,6 +11,7 @@ import tyro
 
 from kshot.cli.figures import write_figures
 from kshot.cli.flags import as_given, parse_flags
+from kshot.cli.outputs import check_outputs
 from kshot.cli.recipes import find_recipe, recipe_names
 from kshot.cli.tables import print_results
 from kshot.config import Choice, RunConfig
@@ -56,6 +57,9 @@ def main(arguments: list[str]) -> int:
         raise ValueError("Several processes train one run together: name its folder with --out.")
     if output.results is not None and output.results.is_file():
         raise ValueError(f"--results {output.results} is a file: name the folder for result files.")
+    results = _results_file(output, config, recipe)
+    if first_process:
+        check_outputs(results)
     folder = output.resume or output.out or _new_folder(config)
     run = build_run(config)
     check_run(run)
@@ -68,14 +72,12 @@ def main(arguments: list[str]) -> int:
     if not first_process:
         return 0
     run = load_run(folder, config.training.device, run.source)
-    scored = evaluate_run(run, folder)
-    rows = [one.row for one in scored]
-    write_results(folder / "results.json", rows)
-    if output.results is not None:
-        # recipes/omniglot/maml.toml gives results/omniglot/maml.json.
-        place = Path(recipe) if recipe else Path(config.data.name, config.learner.name)
-        name = Path(*place.parts[-2:]).with_suffix(".json")
-        merge_results(output.results / name, rows)
+    rows = []
+    for one in evaluate_run(run, folder):
+        rows.append(one.row)
+        write_results(folder / "results.json", rows)
+        if results is not None:
+            merge_results(results, [one.row])
     if output.json:
         print(json.dumps(rows, indent=2))
     else:
@@ -133,6 +135,14 @@ def _recipe_name(path: Path | None) -> str | None:
     parts = path.parts
     start = len(parts) - 1 - parts[::-1].index("recipes") if "recipes" in parts else -1
     return Path(*parts[start:]).as_posix() if start >= 0 else path.as_posix()
+
+
+def _results_file(output: Output, config: RunConfig, recipe: str | None) -> Path | None:
+    """Where the rows also go: recipes/omniglot/maml.toml gives omniglot/maml.json."""
+    if output.results is None:
+        return None
+    place = Path(recipe) if recipe else Path(config.data.name, config.learner.name)
+    return output.results / Path(*place.parts[-2:]).with_suffix(".json")
 
 
 def _new_folder(config: RunConfig) -> Path:

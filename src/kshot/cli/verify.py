@@ -11,7 +11,8 @@ import tyro
 from matplotlib.figure import Figure
 
 from kshot.backbones.heads import Flatten
-from kshot.cli.flags import check_outputs, parse_flags
+from kshot.cli.flags import parse_flags
+from kshot.cli.outputs import check_outputs
 from kshot.cli.tables import print_table
 from kshot.config import Choice, EpisodeConfig, RunConfig
 from kshot.evaluation.results import git_revision, machine, merge_results, versions
@@ -114,14 +115,14 @@ def main(arguments: list[str]) -> int:
             curves[label if label not in curves else f"{label}, {folder}"] = trials[flags.split]
             described = {"learner": name, "backbone": backbone, "batch_norm": learner.batch_norm}
             rows.append(_row(run, folder, flags, command, described, trials))
-    if flags.results is not None:
-        merge_results(flags.results, rows)
-    if flags.figure is not None:
-        _figure(curves).savefig(flags.figure, dpi=150)
+            if flags.results is not None:
+                merge_results(flags.results, rows[-1:])
     if flags.json:
         print(json.dumps(rows, indent=2))
     else:
         _print(rows, flags)
+    if flags.figure is not None:
+        _figure(curves).savefig(flags.figure, dpi=150)
     return 0
 
 

@@ -128,8 +128,26 @@ def write_results(path: Path, rows: Sequence[Row]) -> None:
 
 
 def read_results(path: Path) -> list[Row]:
-    """The rows of a results file; [] when there is none."""
-    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
+    """The rows of a results file; [] when there is none.
+
+    Raises:
+        ValueError: when the file is not a list of rows.
+    """
+    if not path.exists():
+        return []
+    try:
+        rows = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:  # no JSON, or not even text
+        raise ValueError(
+            f"{path} should be a list of result rows in JSON, and cannot be read as such "
+            f"({error}). Restore it, or name another file."
+        ) from None
+    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+        raise ValueError(
+            f"{path} should be a list of result rows, and holds other JSON. Restore it, or name "
+            "another file."
+        )
+    return rows
 
 
 def same_episodes(first: Row, second: Row) -> bool:

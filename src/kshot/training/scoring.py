@@ -84,8 +84,10 @@ def evaluate_run(
     *,
     command: str | None = None,
     frozen: Path | None = None,
-) -> list[Scored]:
-    """Score a run's learner, and the pixel nearest-centroid baseline beside it.
+) -> Iterator[Scored]:
+    """Score a run's learner, and the pixel nearest-centroid baseline beside it, one by one.
+
+    All of them may take long: each can be kept before the next is there.
 
     Args:
         run: the trained run.
@@ -109,7 +111,6 @@ def evaluate_run(
         "validation_curve": _validation_curve(folder),
     }
     untrained = {"train_seconds": 0.0, "train_iterations": 0, "best_iteration": 0}
-    scored = []
     stored = None
     if frozen is not None:
         wanted, stored = _frozen(run, wanted, frozen)
@@ -145,7 +146,7 @@ def evaluate_run(
             )
             told = {"learner": name, "backbone": backbone, "training": training}
             row = row_of(result, episode, **told, ensemble=count if own else 1)
-            scored.append(Scored(row, result, not own))
+            yield Scored(row, result, not own)
     for episode, (name, backbone, learner, training) in product(_sequences(wanted), candidates):
         sampler = run.source.sampler(wanted.split, episode, wanted.seed)
         results = evaluate_instances(
@@ -158,8 +159,7 @@ def evaluate_run(
         for instance, result in results.items():
             told = {"learner": name, "backbone": backbone, "training": training}
             row = row_of(result, episode, **told, instance=instance)
-            scored.append(Scored(row, result, learner is not run.learner))
-    return scored
+            yield Scored(row, result, learner is not run.learner)
 
 
 def _check_ensemble(run: Run) -> None:

@@ -1,0 +1,35 @@
+"""`kshot train` loses no work, and leaves nothing behind that is in the way."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from kshot.cli import main, train
+from kshot.evaluation.results import read_results
+
+
+def test_scores_are_kept_as_they_come(flags, tmp_path, monkeypatch, capsys):
+    score = train.evaluate_run
+
+    def interrupted(*arguments: Any) -> Iterator[Any]:
+        for number, one in enumerate(score(*arguments)):
+            if number == 2:
+                raise KeyboardInterrupt
+            yield one
+
+    monkeypatch.setattr(train, "evaluate_run", interrupted)
+    folder, results = tmp_path / "run", tmp_path / "results"
+    asked = ["train", "protonet", *flags, "--out", str(folder), "--results", str(results)]
+    assert main(asked) == 130
+    kept = read_results(folder / "results.json")
+    assert [row["learner"] for row in kept] == ["protonet", "nearest_centroid"]
+    assert read_results(results / "image_folder" / "protonet.json") == kept
+
+
+def test_results_that_have_no_place_are_told_before_training(flags, tmp_path, capsys):
+    file = tmp_path / "results" / "image_folder" / "protonet.json"
+    file.parent.mkdir(parents=True)
+    file.write_text("{}")
+    asked = ["train", "protonet", *flags, "--results", str(tmp_path / "results")]
+    assert main([*asked, "--out", str(tmp_path / "run")]) == 1
+    assert f"{file} should be a list of result rows" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
