@@ -33,3 +33,30 @@ def test_results_that_have_no_place_are_told_before_training(flags, tmp_path, ca
     assert main([*asked, "--out", str(tmp_path / "run")]) == 1
     assert f"{file} should be a list of result rows" in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
+
+
+def test_a_training_that_fails_at_once_is_not_in_the_way_of_the_next(flags, tmp_path, capsys):
+    folder = tmp_path / "run"
+    asked = ["train", "protonet", *flags, "--out", str(folder), "--evaluation.episodes", "2"]
+    assert main([*asked, "--training.optimizer", "sgd", "--training.outer-lr", "1e30"]) == 1
+    assert "There is no checkpoint yet" in capsys.readouterr().err
+    assert main([*asked, "--training.iterations", "1"]) == 0
+
+
+def test_a_training_that_fails_later_keeps_its_run(flags, tmp_path, monkeypatch, capsys):
+    def broken(*arguments: Any) -> None:
+        raise RuntimeError("no more")
+
+    monkeypatch.setattr("kshot.training.trainer.CheckpointFolder.keep_good", broken)
+    folder = tmp_path / "run"
+    assert main(["train", "protonet", *flags, "--out", str(folder)]) == 1
+    assert "no more" in capsys.readouterr().err
+    assert (folder / "run.json").exists() and any((folder / "checkpoints").iterdir())
+
+
+def test_a_run_does_not_go_among_other_files(flags, tmp_path, capsys):
+    (tmp_path / "cat.png").touch()
+    for place in (tmp_path, tmp_path / "cat.png"):
+        assert main(["train", "protonet", *flags, "--out", str(place)]) == 1
+        assert f"something other than a run at {place}" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["cat.png"]

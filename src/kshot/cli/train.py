@@ -19,7 +19,14 @@ from kshot.evaluation.results import merge_results, write_results
 from kshot.learners.registry import LEARNERS
 from kshot.options import nearest
 from kshot.recipe import load_recipe, parse_run
-from kshot.training.run import build_run, create_folder, load_run, read_description, train_run
+from kshot.training.run import (
+    build_run,
+    create_folder,
+    discard_unstarted,
+    load_run,
+    read_description,
+    train_run,
+)
 from kshot.training.scoring import check_run, evaluate_run
 from kshot.training.trainer import Interrupted
 
@@ -63,12 +70,18 @@ def main(arguments: list[str]) -> int:
     folder = output.resume or output.out or _new_folder(config)
     run = build_run(config)
     check_run(run)
-    if output.resume is None and first_process:
+    new = output.resume is None and first_process
+    if new:
         create_folder(folder, run, _command(arguments), recipe)
     try:
         run = train_run(run, folder, resume=output.resume is not None)
     except Interrupted as stop:
-        raise Interrupted(f"{stop} Continue with: kshot train --resume {folder}") from None
+        resume = shlex.join(["kshot", "train", "--resume", str(folder)])
+        raise Interrupted(f"{stop} Continue with: {resume}") from None
+    except Exception:
+        if new:
+            discard_unstarted(folder)
+        raise
     if not first_process:
         return 0
     run = load_run(folder, config.training.device, run.source)

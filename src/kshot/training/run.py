@@ -2,6 +2,8 @@
 
 import copy
 import json
+import shlex
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -36,6 +38,7 @@ __all__ = [
     "Run",
     "build_run",
     "create_folder",
+    "discard_unstarted",
     "load_run",
     "on_trained_encoder",
     "read_description",
@@ -110,12 +113,17 @@ def create_folder(folder: Path, run: Run, command: str, recipe: str | None) -> N
     """Make the folder of a new run, with all that is needed to build its learner again.
 
     Raises:
-        FileExistsError: when there is a run already.
+        FileExistsError: when there is a run already, or anything else.
     """
     if (folder / "run.json").exists():
         raise FileExistsError(
-            f"There is a run in {folder} already. Continue it with `kshot train --resume {folder}`,"
-            " or name another folder with --out."
+            f"There is a run in {folder} already. Continue it with `kshot train --resume "
+            f"{shlex.quote(str(folder))}`, or name another folder with --out."
+        )
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise FileExistsError(
+            f"There is something other than a run at {folder}: name a new folder with --out, or "
+            "an empty one."
         )
     description = {
         "config": run.config.as_dict(),
@@ -128,6 +136,19 @@ def create_folder(folder: Path, run: Run, command: str, recipe: str | None) -> N
         "machine": machine(),
     }
     write_atomically(folder / "run.json", json.dumps(description, indent=2) + "\n")
+
+
+def discard_unstarted(folder: Path) -> None:
+    """Take a new run back whose training failed; what has saved any weights stays.
+
+    There is nothing to continue, and its folder would be in the way of the next attempt.
+    """
+    if not CheckpointFolder(folder / "checkpoints").empty():
+        return
+    for name in ("run.json", "metrics.jsonl"):
+        (folder / name).unlink(missing_ok=True)
+    for name in ("checkpoints", "tensorboard"):
+        shutil.rmtree(folder / name, ignore_errors=True)  # mostly there is none
 
 
 def train_run(run: Run, folder: Path, *, resume: bool = False, quiet: bool = False) -> Run:
@@ -241,7 +262,7 @@ def read_description(folder: Path) -> dict[str, Any]:
     if not path.exists():
         raise CheckpointError(
             f"{folder} is not the folder of a run: it has no run.json. Train one with "
-            f"`kshot train --out {folder}`."
+            f"`kshot train --out {shlex.quote(str(folder))}`."
         )
     needed = ("config", "tasks", "preparation", "command", "recipe", "versions", "git", "machine")
     try:
