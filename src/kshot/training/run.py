@@ -193,7 +193,7 @@ def load_run(folder: Path | str, device: str = "auto", source: TaskSource | None
     if learner_row(config.learner.name).meta_trained:
         checkpoint = CheckpointFolder(folder / "checkpoints").load_for_use()
         load_weights(run.learner, checkpoint, config.learner.name, folder)
-        run = replace(run, training=TrainingState(**checkpoint.state["training"]))
+        run = replace(run, training=TrainingState.stored(checkpoint, folder))
     return run
 
 

@@ -7,7 +7,7 @@ import threading
 import time
 import warnings
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from types import FrameType
 
@@ -21,6 +21,8 @@ from kshot.evaluation.evaluate import NoNumberError, evaluate
 from kshot.learner import MetaLearner
 from kshot.losses import check_examples
 from kshot.training.checkpoint import (
+    Checkpoint,
+    CheckpointError,
     CheckpointFolder,
     load_weights,
     save_checkpoint,
@@ -69,6 +71,23 @@ class TrainingState:
     good: list[list[int | float]] = field(default_factory=list)
     open_loss: float = 0.0
     open_steps: int = 0
+
+    @classmethod
+    def stored(cls, checkpoint: Checkpoint, path: Path) -> "TrainingState":
+        """What a checkpoint, read from a path, says of its training.
+
+        Raises:
+            CheckpointError: when another version of kshot says more than this one knows.
+        """
+        said = checkpoint.state["training"]
+        unknown = sorted(set(said) - {one.name for one in fields(cls)})
+        if unknown:
+            raise CheckpointError(
+                f"The checkpoint {path} is of another version of kshot, which also tells "
+                f"{', '.join(unknown)} of a training. Install that version (run.json names it), "
+                "or train again."
+            )
+        return cls(**said)
 
     def judge(self, score: float, higher_is_better: bool) -> bool:
         """Take in a validation score; True when it is the best so far."""
@@ -313,7 +332,7 @@ class _Trainer:
         torch.set_rng_state(checkpoint.tensors["random/cpu"])
         if self.device.type == "cuda" and "random/cuda" in checkpoint.tensors:
             torch.cuda.set_rng_state(checkpoint.tensors["random/cuda"], self.device)
-        self.state = TrainingState(**checkpoint.state["training"])
+        self.state = TrainingState.stored(checkpoint, path)
         best = self.checkpoints.load_best()
         if best is None:  # there is none, or it is damaged: the next validation gives one
             self.state.best_score, self.state.best_iteration = None, 0
