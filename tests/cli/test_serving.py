@@ -18,7 +18,7 @@ from kshot.demo import server
 def served(monkeypatch: pytest.MonkeyPatch) -> list:
     """Applications that would be served."""
     apps: list = []
-    monkeypatch.setattr(server, "serve", lambda app, host, port: apps.append((app, host, port)))
+    monkeypatch.setattr(server, "serve", lambda app, host, port, *_: apps.append((app, host, port)))
     return apps
 
 

@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from threading import Thread
 from typing import Annotated
 
 import tyro
@@ -36,13 +35,16 @@ def main(arguments: list[str]) -> int:
     from kshot.demo.server import build_app, serve
     from kshot.demo.waves import load_waves
 
-    limits = flags.server.limits()
+    limits, place = flags.server.limits(), (flags.server.host, flags.server.port)
     if flags.sinusoid:
-        api, page = Api(waves=load_waves(flags.runs), limits=limits), "waves"
-    else:
-        learners = load_learners(flags.runs, flags.server.device)
-        api, page = Api(learners=learners, limits=limits), "draw"
+        serve(build_app(Api(waves=load_waves(flags.runs), limits=limits), "waves"), *place)
+        return 0
+    learners = load_learners(flags.runs, flags.server.device)
+
+    def rehearse() -> None:
         # What PyTorch loads at a learner's first steps is not to keep the first visitor waiting.
-        Thread(target=lambda: [one.rehearse() for one in learners], daemon=True).start()
-    serve(build_app(api, page), flags.server.host, flags.server.port)
+        for learner in learners:
+            learner.rehearse()
+
+    serve(build_app(Api(learners=learners, limits=limits), "draw"), *place, rehearse)
     return 0

@@ -1,8 +1,11 @@
 """The server: a page, its files, the API, and headers that keep the page to itself."""
 
 import socket
+from collections.abc import Callable
+from contextlib import suppress
 from importlib.resources import files
 from pathlib import Path
+from threading import Thread
 from typing import Literal
 
 import torch
@@ -76,6 +79,8 @@ def listen(host: str, port: int) -> socket.socket:
     Raises:
         ValueError: when nothing can listen there.
     """
+    if not 0 <= port <= 65535:
+        raise ValueError(f"--port is a number from 0 to 65535, not {port}.")
     try:
         made = socket.create_server((host, port))
     except OSError as error:
@@ -88,8 +93,20 @@ def listen(host: str, port: int) -> socket.socket:
     return socket.socket(made.family, made.type, socket.IPPROTO_TCP, made.detach())
 
 
-def serve(app: Starlette, host: str, port: int) -> None:
-    """Answer requests at an address and port, as `listen` takes them, until interrupted."""
+def serve(
+    app: Starlette, host: str, port: int, meanwhile: Callable[[], None] | None = None
+) -> None:
+    """Answer requests until interrupted.
+
+    Args:
+        app: what answers.
+        host: address to listen on.
+        port: its port; 0 takes a free one.
+        meanwhile: what to do beside, once it listens.
+
+    Raises:
+        ValueError: when nothing can listen there.
+    """
     listener = listen(host, port)
     # Requests share the processor among themselves; threads within one would only wait.
     torch.set_num_threads(1)
@@ -99,7 +116,11 @@ def serve(app: Starlette, host: str, port: int) -> None:
     with listener:
         place = listener.getsockname()[1]
         print(f"kshot answers at http://{host}:{place} (Ctrl+C ends it)", flush=True)
-        uvicorn.Server(config).run(sockets=[listener])
+        if meanwhile is not None:
+            # No daemon: a process that ends amid PyTorch's work in a thread aborts.
+            Thread(target=meanwhile).start()
+        with suppress(KeyboardInterrupt):  # which is how it is meant to end
+            uvicorn.Server(config).run(sockets=[listener])
 
 
 class _OwnHeaders:
