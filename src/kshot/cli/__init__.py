@@ -28,11 +28,32 @@ COMMANDS = {
 def main(arguments: list[str] | None = None) -> int:
     """Run `kshot` with some arguments; the exit status."""
     _be_a_good_process()
-    arguments = sys.argv[1:] if arguments is None else arguments
-    if not arguments or arguments[0] in ("-h", "--help", "help"):
+    name, *rest = (sys.argv[1:] if arguments is None else arguments) or ["--help"]
+    try:
+        try:
+            return _run(name, rest)
+        finally:
+            print(end="", flush=True)  # a reader that has gone is found out here, not at the exit
+    except BrokenPipeError:
+        # What reads, such as `head`, has enough, and nobody is left to be told. Python writes the
+        # rest once more when it exits.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141  # as of a program that SIGPIPE ends
+    except (ValueError, OSError, ImportError, RuntimeError) as error:
+        if os.environ.get("KSHOT_TRACEBACK"):
+            raise
+        print(f"kshot {name}: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt as interrupt:
+        print(f"kshot {name}: {str(interrupt) or 'interrupted'}", file=sys.stderr)
+        return 130
+
+
+def _run(name: str, rest: list[str]) -> int:
+    """Run a command with its own arguments; the exit status."""
+    if name in ("-h", "--help", "help"):
         print(_help())
         return 0
-    name, rest = arguments[0], arguments[1:]
     if name == "--version":
         from importlib.metadata import version
 
@@ -43,17 +64,7 @@ def main(arguments: list[str] | None = None) -> int:
 
         print(f"kshot: unknown command {name!r}.{nearest(name, COMMANDS)}", file=sys.stderr)
         return 2
-    command = importlib.import_module(f"kshot.cli.{name}")
-    try:
-        return command.main(rest)
-    except (ValueError, OSError, ImportError, RuntimeError) as error:
-        if os.environ.get("KSHOT_TRACEBACK"):
-            raise
-        print(f"kshot {name}: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt as interrupt:
-        print(f"kshot {name}: {interrupt}", file=sys.stderr)
-        return 130
+    return importlib.import_module(f"kshot.cli.{name}").main(rest)
 
 
 def _be_a_good_process() -> None:
