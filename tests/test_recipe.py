@@ -32,3 +32,10 @@ def test_options_of_another_learner_are_not_kept():
         "inner_lr": 0.5,
         "num_inner_steps": 2,
     }
+
+
+def test_a_recipe_that_is_no_text_is_named(tmp_path):
+    path = tmp_path / "recipe.toml"
+    path.write_text('[learner]\nname = "maml"\n', encoding="utf-16")
+    with pytest.raises(ValueError, match=r"recipe\.toml is not text in UTF-8"):
+        load_recipe(path)

@@ -15,9 +15,17 @@ Table = TypeVar("Table")
 
 
 def load_recipe(path: Path, base: RunConfig | None = None) -> RunConfig:
-    """Read a run's configuration from a TOML recipe; what it leaves out keeps `base`'s value."""
+    """Read a run's configuration from a TOML recipe; what it leaves out keeps `base`'s value.
+
+    Raises:
+        ValueError: when the file is not TOML, or says what no configuration has.
+    """
     try:
         tables = tomllib.loads(path.read_text(encoding="utf-8"))
+    except UnicodeDecodeError as error:
+        raise ValueError(
+            f"The recipe {path} is not text in UTF-8, as TOML is ({error}). Save it as such."
+        ) from None
     except tomllib.TOMLDecodeError as error:
         raise ValueError(f"The recipe {path} is not valid TOML: {error}.") from None
     return parse_run(tables, base or RunConfig(), where=str(path))

@@ -60,3 +60,23 @@ def test_a_run_does_not_go_among_other_files(flags, tmp_path, capsys):
         assert main(["train", "protonet", *flags, "--out", str(place)]) == 1
         assert f"something other than a run at {place}" in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["cat.png"]
+
+
+def test_a_file_that_is_no_recipe_is_told_so(tmp_path, capsys):
+    file = tmp_path / "bad.json"
+    file.write_text("{}")
+    assert main(["train", str(file)]) == 1
+    assert f"{file} is no recipe: expected a TOML file" in capsys.readouterr().err
+
+
+def test_the_command_that_continues_can_be_pasted(flags, tmp_path, monkeypatch, capsys):
+    def interrupted(*arguments: Any, **options: Any) -> None:
+        raise train.Interrupted("Training stopped.")
+
+    monkeypatch.setattr(train, "train_run", interrupted)
+    folder = tmp_path / "my run"
+    asked = ["train", "protonet", *flags, "--out", str(folder)]
+    assert main(asked) == 130
+    assert f"kshot train --resume '{folder}'\n" in capsys.readouterr().err
+    assert main(asked) == 1
+    assert f"kshot train --resume '{folder}'" in capsys.readouterr().err

@@ -54,6 +54,8 @@ def main(arguments: list[str]) -> int:
         description="Show a dataset: its splits, classes and groups; with --figure, an episode.",
         parts=("data", "episodes"),
     )
+    if look.num_episodes < 1:
+        raise ValueError(f"--num-episodes must be 1 or more, not {look.num_episodes}.")
     source = load_data(config.data)
     if not isinstance(source, LabelledSplits):
         if look.figure is not None or look.freeze is not None:

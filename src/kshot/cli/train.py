@@ -117,6 +117,8 @@ def parse(arguments: list[str]) -> tuple[RunConfig, str | None, Output]:
     target = rest.pop(0) if rest and not rest[0].startswith("-") else "protonet"
     path = find_recipe(target)
     if path is None and target not in LEARNERS:
+        if Path(target).is_file():
+            raise ValueError(f"{target} is no recipe: expected a TOML file, named NAME.toml.")
         known = [*LEARNERS, *recipe_names()]
         raise ValueError(f"Unknown learner or recipe {target!r}.{nearest(target, known)}")
     base = RunConfig(learner=Choice(target)) if path is None else load_recipe(path)
