@@ -144,9 +144,7 @@ def test_the_weights_of_the_best_validations_predict_together(run_folder, flags,
     ]
     assert main(["evaluate", run, "--evaluation.ensemble", "2", "1"]) == 0
     shown = capsys.readouterr().out
-    assert (
-        shown.count("4-way 1-shot, mean of 2") == shown.count("nearest_centroid  4-way 1-shot") == 1
-    )
+    assert shown.count("4-way 1-shot, mean of 2") == shown.count("on flatten  4-way 1-shot") == 1
     for folder in (run, str(run_folder)):
         assert main(["evaluate", folder, "--evaluation.ensemble", "3"]) == 1
         kept = 2 if folder == run else 0

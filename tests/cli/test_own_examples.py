@@ -165,7 +165,7 @@ def draw(path: Path, color: tuple[int, int, int], seed: int, size: tuple[int, in
 
 
 def test_fit_tells_what_it_learned(folder, tmp_path, capsys):
-    out = tmp_path / "mine.kshot"
+    out = tmp_path / "my own.kshot"
     assert main(["fit", str(folder), "--out", str(out), *PICTURES]) == 0
     said = capsys.readouterr().out
     assert "4 classes, 20 examples" in said and "  grass  5\n" in said
@@ -174,7 +174,7 @@ def test_fit_tells_what_it_learned(folder, tmp_path, capsys):
     assert "% right (95 % interval" in said and "log-loss" in said
     assert "Chosen: logistic; no other head is better beyond chance" in said
     assert "Inputs of no known class: " in said and "at most 5 % were asked" in said
-    assert f"Written to {out}. Next: kshot predict {out} PICTURE..." in said
+    assert f"Written to {out}. Next: kshot predict '{out}' PICTURE..." in said
 
 
 def test_predict_names_pictures_and_says_what_it_does_not_know(fitted, folder, tmp_path, capsys):

@@ -1,6 +1,7 @@
 """`kshot fit`: learn to name pictures or sentences from a few examples of each class."""
 
 import json
+import shlex
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -112,8 +113,10 @@ def main(arguments: list[str]) -> int:
         return 0
     print_description(predictor)
     what = "PICTURE..." if encoder.kind == "pictures" else '"A SENTENCE"...'
-    own = f" --encoder {encoder.spec}" if (encoder.spec or "").startswith("python:") else ""
-    print(f"\nWritten to {flags.out}. Next: kshot predict {flags.out} {what}{own}")
+    predict = shlex.join(["kshot", "predict", str(flags.out)])
+    spec = encoder.spec or ""
+    own = f" --encoder {shlex.quote(spec)}" if spec.startswith("python:") else ""
+    print(f"\nWritten to {flags.out}. Next: {predict} {what}{own}")
     return 0
 
 

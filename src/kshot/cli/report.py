@@ -20,7 +20,7 @@ from kshot.cli.scored_runs import (
     own_conditions,
     side_by_side_figure,
 )
-from kshot.cli.tables import published, score_text, task_name
+from kshot.cli.tables import learner_name, published, score_text, task_name
 from kshot.data.atomic import write_atomically
 from kshot.evaluation.results import read_results
 from kshot.report import Code, Picture, Report, Section, Table, Text, to_html, to_markdown
@@ -136,7 +136,7 @@ def _results(told: Sequence[_Told]) -> list[Text | Table]:
         for row in one.rows:
             line = [
                 one.folder.name,
-                row["learner"],
+                learner_name(row),
                 task_name(row),
                 str(row["query_shot"]),
                 score_text(row).replace("+-", "±"),

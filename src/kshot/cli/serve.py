@@ -1,5 +1,6 @@
 """`kshot serve`: the demo's JSON API with a fixed support set, for other programs to call."""
 
+import shlex
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -84,7 +85,8 @@ def _learned(flags: Serve) -> "Adapted":
         raise ValueError("A run has its weights: --encoder and --weights do not go with it.")
     if flags.support is None:
         raise ValueError(
-            f"A run needs examples of each class: kshot serve {flags.source} --support FOLDER."
+            "A run needs examples of each class: kshot serve "
+            f"{shlex.quote(str(flags.source))} --support FOLDER."
         )
     return _adapted(flags.source, flags.support, flags.server.device)
 

@@ -6,7 +6,15 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-__all__ = ["condition", "print_results", "print_table", "published", "score_text", "task_name"]
+__all__ = [
+    "condition",
+    "learner_name",
+    "print_results",
+    "print_table",
+    "published",
+    "score_text",
+    "task_name",
+]
 
 
 def print_results(rows: Sequence[dict[str, Any]]) -> None:
@@ -17,7 +25,7 @@ def print_results(rows: Sequence[dict[str, Any]]) -> None:
     title = f"{first['data']} / {first['protocol']}, {first['split']}, {first['episodes']} episodes"
     table = [
         [
-            row["learner"],
+            learner_name(row),
             task_name(row),
             str(row["query_shot"]),
             score_text(row),
@@ -28,6 +36,11 @@ def print_results(rows: Sequence[dict[str, Any]]) -> None:
     ]
     columns = ["learner", "task", "queries", "score, 95 % interval", "BatchNorm", "published"]
     print_table(title, columns, table)
+
+
+def learner_name(row: dict[str, Any]) -> str:
+    """What a row scored; the baseline may be the same learner, on the inputs as they are."""
+    return row["learner"] + (" on flatten" if row["backbone"] == "flatten" else "")
 
 
 def task_name(row: dict[str, Any]) -> str:
