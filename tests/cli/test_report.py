@@ -72,3 +72,12 @@ def test_what_a_report_needs_is_said(run_folder, capsys):
     assert main(["report"]) == 1 and "Name at least one run" in capsys.readouterr().err
     assert main(["report", str(run_folder), "--out", "page.pdf"]) == 1
     assert "--out page.html" in capsys.readouterr().err
+
+
+def test_a_report_that_cannot_be_written_is_told_before_scoring(run_folder, tmp_path, capsys):
+    file = tmp_path / "file"
+    file.touch()
+    for out in (tmp_path / "file.html", file / "page.html"):
+        asked = ["--evaluation.shots", "50", "--out", str(out)]
+        assert main(["report", str(run_folder), *asked]) == 1
+        assert "Nothing can be written into" in capsys.readouterr().err

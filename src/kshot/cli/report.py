@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 
 from kshot.cli.figures import write_figures
 from kshot.cli.flags import parse_flags
+from kshot.cli.outputs import check_outputs
 from kshot.cli.scored_runs import (
     difference_rows,
     differences_from_first,
@@ -76,6 +77,7 @@ def main(arguments: list[str]) -> int:
     if flags.out.suffix != ".html":
         raise ValueError(f"The report is an HTML file: --out {flags.out.with_suffix('.html')}.")
     runs = {folder: load_run(folder, flags.device) for folder in flags.runs}
+    check_outputs(folder=flags.out.with_suffix(""))
     differences: list[list[str]] = []
     anew = len(runs) > 1 or any(word.startswith("--evaluation") for word in arguments)
     if anew:
