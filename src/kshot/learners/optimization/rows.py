@@ -99,7 +99,10 @@ ROWS: dict[str, LearnerRow] = {
         "a learned initialization and a learned rate for each of its elements",
         kinds=("classification", "regression"),
         transductive=True,
-        notes="batch statistics, as in MAML's code; first rates .05 to .2, 11,000 outer steps",
+        notes=(
+            "batch statistics, as in MAML's code; first rates .05 to .2, 11,000 outer steps; on 20 "
+            "classes 6,000 of 16 tasks"
+        ),
     ),
     "maml_plus_plus": LearnerRow(
         MAMLPlusPlus,
