@@ -1,6 +1,7 @@
 """`kshot predict`: name pictures or sentences, by what was fitted or with a trained run."""
 
 import json
+import shlex
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -66,15 +67,16 @@ def main(arguments: list[str]) -> int:
 
 def _with_predictor(flags: Predict) -> int:
     """Name inputs by what was fitted; 1 when some could not be read."""
+    command = f"{shlex.join(['kshot', 'predict', str(flags.source)])} INPUT..."
     if flags.support is not None or flags.query:
         raise ValueError(
             f"--support and --query go with the folder of a run; {flags.source} has its examples: "
-            f"kshot predict {flags.source} INPUT..."
+            f"{command}"
         )
     if bool(flags.inputs) == flags.stdin:
         raise ValueError(
-            f"What is to be named? Give inputs, kshot predict {flags.source} INPUT..., or --stdin "
-            "to read them from standard input, one a line; not both."
+            f"What is to be named? Give inputs, {command}, or --stdin to read them from standard "
+            "input, one a line; not both."
         )
     predictor = load_with_encoder(flags.source, flags.encoder, flags.place)
     if flags.stdin:
