@@ -124,9 +124,12 @@ def convert(value: Any, hint: Any, where: str) -> Any:
         return Path(value)
     elif hint is type(None) and value is None:
         return None
-    elif hint in (int, float):
-        if isinstance(value, Integral if hint is int else Real) and not isinstance(value, bool):
-            return hint(value)
+    elif hint is int:
+        if isinstance(value, Integral) and not isinstance(value, bool):
+            return int(value)
+    elif hint is float:
+        if isinstance(value, Real) and not isinstance(value, bool):
+            return float(value)
     elif isinstance(value, hint):
         return value
     expected = " or ".join(map(repr, get_args(hint))) if get_origin(hint) is Literal else hint
