@@ -88,8 +88,9 @@ ROWS: dict[str, LearnerRow] = {
         meta_gradient="implicit",
         transductive=True,
         notes=(
-            "gradient descent within tasks, conjugate gradient that stops where the curvature "
-            "is negative"
+            "gradient descent within tasks, eight steps of 0.05 and a quarter of the paper's pull, "
+            "since with sixteen of 0.1 they do not arrive; conjugate gradient that stops where the "
+            "curvature is negative, damped as in the authors' code; 3,400 outer steps of 16 tasks"
         ),
     ),
     "meta_sgd": LearnerRow(
