@@ -16,6 +16,7 @@ ORDER = (
         "paper",
         "options",
         "extras",
+        "device",
         "config",
         "recipe",
         "transforms",
