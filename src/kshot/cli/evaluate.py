@@ -110,7 +110,7 @@ def main(arguments: list[str]) -> int:
     for one in sorted(differences, key=lambda one: not one.same_policy):
         one.theirs.row.setdefault("against", one.against)
     rows = [one.row for parts in scored.values() for one in parts]
-    if flags.results is not None:
+    if flags.results is not None and differences:  # the rows say now what they stand against
         merge_results(flags.results, rows)
     if flags.json:
         print(json.dumps(rows, indent=2))

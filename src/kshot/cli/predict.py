@@ -193,16 +193,17 @@ def _with_run(flags: Predict) -> int:
     preparation = dict(run.preparation)
     pictures, labels = read_support(flags.support, preparation)
     classifier = _fitted(run, pictures, labels)
-    answers: list[dict[str, Any]] = []
-    for path in _pictures_in(flags.query):
+    answers: list[dict[str, Any]] = [{"picture": path} for path in _pictures_in(flags.query)]
+    queries = []
+    for answer in answers:
         try:
-            query = prepare_picture(Path(path), **preparation)
+            queries.append(prepare_picture(Path(answer["picture"]), **preparation))
         except (PictureError, OSError) as error:
-            answers.append({"picture": path, "error": str(error)})
-            continue
-        [row] = classifier.predict_proba(query[None])
-        best = _best(classifier.classes_.tolist(), row, flags.top)
-        answers.append({"picture": path, "classes": best})
+            answer["error"] = str(error)
+    if queries:
+        read = [answer for answer in answers if "error" not in answer]
+        for answer, row in zip(read, classifier.predict_proba(np.stack(queries)), strict=True):
+            answer["classes"] = _best(classifier.classes_.tolist(), row, flags.top)
     if flags.json:
         print(json.dumps(answers, indent=2, ensure_ascii=False))
     else:

@@ -147,8 +147,9 @@ def discard_unstarted(folder: Path) -> None:
         return
     for name in ("run.json", "metrics.jsonl"):
         (folder / name).unlink(missing_ok=True)
-    for name in ("checkpoints", "tensorboard"):
-        shutil.rmtree(folder / name, ignore_errors=True)  # mostly there is none
+    for made in (folder / "checkpoints", folder / "tensorboard"):
+        if made.exists():
+            shutil.rmtree(made)
 
 
 def train_run(run: Run, folder: Path, *, resume: bool = False, quiet: bool = False) -> Run:
