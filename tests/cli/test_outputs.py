@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from kshot.cli import main
 from kshot.cli.outputs import check_outputs
 
 
@@ -39,3 +40,14 @@ def test_a_picture_of_an_unknown_format_is_told(tmp_path: Path):
         check_outputs(None, tmp_path / "a.xyz")
     with pytest.raises(ValueError, match="is a folder: name a picture file in it"):
         check_outputs(None, tmp_path)
+
+
+def test_a_wrong_place_for_results_is_told_before_the_work(run_folder, tmp_path, capsys):
+    for command in ("evaluate", "verify"):
+        assert main([command, str(run_folder), "--results", str(tmp_path)]) == 1
+        assert f"{tmp_path} is a folder: name a JSON file" in capsys.readouterr().err
+    file = tmp_path / "results.json"
+    file.touch()
+    assert main(["train", "protonet", "--results", str(file), "--out", str(tmp_path / "run")]) == 1
+    assert "is a file: name the folder" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()

@@ -85,3 +85,12 @@ def test_predict_with_a_transductive_learner_converts_it(flags, pictures, tmp_pa
     assert alone["classes"][0]["probability"] == pytest.approx(
         together["classes"][0]["probability"], abs=1e-5
     )
+
+
+@pytest.mark.parametrize(
+    ("content", "told"), [("{", "is damaged"), ("{}", "lacks config"), ("[]", "lacks config")]
+)
+def test_a_damaged_description_of_a_run_says_so(content, told, tmp_path, capsys):
+    (tmp_path / "run.json").write_text(content)
+    assert main(["predict", str(tmp_path), "--support", ".", "--query", "x.png"]) == 1
+    assert told in capsys.readouterr().err
