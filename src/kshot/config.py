@@ -195,7 +195,7 @@ class TrainingConfig:
             keeps the last weights.
         patience: Validations without a better one before training stops; 0 never stops early.
         keep_best: Weights of so many best validations are kept, for `evaluation.ensemble`.
-        checkpoint_every: Iterations between checkpoints.
+        checkpoint_every: Iterations between checkpoints; there is one after each validation too.
         seed: Seed of a run's weights and episodes (`kshot train`); `meta_train` draws nothing.
         device: Where to train: "auto" takes a GPU when there is one.
         precision: Precision of the network's own arithmetic.

@@ -273,7 +273,9 @@ def test_an_ensemble_is_of_the_weights_that_are_kept(sampler, tmp_path, monkeypa
     with pytest.raises(Killed):
         meta_train(protonet(), stopped, config, **options)
     assert kept() == [8, 6]
-    scores = iter([0.7, 0.8, 0.9])
+    folder.steps()[-1].unlink()  # as if killed between the weights and the checkpoint
+    assert kept() == [8, 6]
+    scores = iter([0.8, 0.9])
     meta_train(protonet(), sampler, config, **options, resume=True)
     assert kept() == [10, 8]
     assert len(list(folder.folder.glob("good_*"))) == 2
@@ -366,6 +368,18 @@ def test_a_loss_that_is_not_finite_stops_training(sampler, tmp_path):
         meta_train(learner, sampler, config, folder=tmp_path, quiet=True)
     assert weights(learner).isfinite().all()
     CheckpointFolder(tmp_path / "checkpoints").load_latest()
+
+
+def test_a_training_can_go_on_from_its_last_validation(sampler, tmp_path):
+    options = {"validation": sampler, "folder": tmp_path, "quiet": True}
+    config = replace(SHORT, checkpoint_every=100)
+    with pytest.raises(Killed):
+        meta_train(protonet(), DyingSampler(sampler, 6 * config.meta_batch_size), config, **options)
+    resumed, learner = protonet(), protonet()
+    meta_train(resumed, sampler, config, **options, resume=True)
+    meta_train(learner, sampler, config, validation=sampler, quiet=True)
+    assert torch.equal(weights(resumed), weights(learner))
+    assert [row["iteration"] for row in read_history(tmp_path / "metrics.jsonl")] == [4, 8, 12]
 
 
 def test_ctrl_c_saves_and_training_can_go_on(sampler, tmp_path):

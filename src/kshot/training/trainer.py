@@ -199,20 +199,21 @@ class _Trainer:
                 state.open_steps += 1
                 state.iteration += 1
                 done = state.iteration == config.iterations
+                judged = done or state.iteration % config.validate_every == 0
                 numbers = {"loss": state.open_loss / state.open_steps}
-                if done or state.iteration % config.validate_every == 0:
+                if judged:
                     numbers |= self.validate()
                     impatient = state.out_of_patience(config.patience)
                     done = done or self.processes.agree(impatient, self.device)
                 state.seconds += time.perf_counter() - began
                 episodes = (state.iteration - start) * config.meta_batch_size
                 numbers["episodes/s"] = episodes / (state.seconds - start_seconds)
-                if done or state.iteration % config.validate_every == 0:
+                if judged:
                     history.write(state.iteration, **numbers, seconds=state.seconds)
                     state.open_loss, state.open_steps = 0.0, 0
                 history.show(state.iteration, **numbers)
                 stopped = self.processes.agree(interrupted.is_set(), self.device)
-                if done or stopped or state.iteration % config.checkpoint_every == 0:
+                if judged or stopped or state.iteration % config.checkpoint_every == 0:
                     self.save()
                 if stopped and not done:
                     raise Interrupted(f"Training stopped after iteration {state.iteration}.")
