@@ -12,7 +12,8 @@ from statistics import median
 import pytest
 
 import kshot
-from kshot.evaluation.results import merge_results, read_results
+from kshot.evaluation.results import merge_results, published_figure, read_results
+from kshot.recipe import load_recipe
 
 ROOT = Path(__file__).parents[2]
 
@@ -184,6 +185,15 @@ def test_no_two_rows_of_a_result_measure_the_same(path: str, tmp_path: Path):
     rows = read_results(ROOT / path)
     merge_results(tmp_path / "merged.json", rows)
     assert len(read_results(tmp_path / "merged.json")) == len(rows)
+
+
+@pytest.mark.parametrize("path", RESULTS)
+def test_a_result_stands_beside_the_figure_of_its_recipe(path: str):
+    for row in read_results(ROOT / path):
+        if row["recipe"] and row["split"] == "test":
+            recipe = load_recipe(ROOT / row["recipe"])
+            if row["learner"] == recipe.learner.name:
+                assert row["published"] == published_figure(recipe.published, row)
 
 
 @pytest.mark.parametrize("path", BENCHMARKS)

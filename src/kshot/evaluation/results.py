@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from filelock import FileLock
 
-from kshot.config import VARIATIONS, EpisodeConfig, EvaluationConfig, RunConfig
+from kshot.config import VARIATIONS, EpisodeConfig, EvaluationConfig, Published, RunConfig
 from kshot.data.atomic import write_atomically
 from kshot.evaluation.evaluate import Evaluation
 from kshot.evaluation.intervals import MeanInterval, mean_interval
@@ -22,6 +22,7 @@ __all__ = [
     "git_revision",
     "machine",
     "merge_results",
+    "published_figure",
     "read_results",
     "result_row",
     "same_episodes",
@@ -70,9 +71,6 @@ def result_row(
     """
     mean, half_width, n = evaluation.interval
     classified = evaluation.metric == "accuracy"
-    published = None
-    if learner == config.learner.name and wanted.split == "test":
-        published = _published(config, evaluation, episode, instance)
     row: Row = {
         "learner": learner,
         "data": config.data.name,
@@ -102,8 +100,10 @@ def result_row(
         "evaluation_seed": wanted.seed,
         **training,
         **provenance,
-        "published": published,
+        "published": None,
     }
+    if learner == config.learner.name and wanted.split == "test":
+        row["published"] = published_figure(config.published, row)
     if not classified:
         row["mean_squared_error"] = mean
         row["median_squared_error"] = float(np.median(evaluation.scores))
@@ -120,6 +120,19 @@ def merge_results(path: Path, rows: Sequence[Row]) -> None:
     with FileLock(path.parent / ".lock"):
         kept = [row for row in read_results(path) if _identity(row) not in new]
         write_results(path, [*kept, *new.values()])
+
+
+def published_figure(figures: Sequence[Published], row: Row) -> dict[str, Any] | None:
+    """The first of a paper's figures that was measured as a row was, if there is one."""
+    for figure in figures:
+        if (
+            (figure.way, figure.shot) == (row["way"], row["shot"])
+            and figure.instance == row.get("instance")
+            and figure.query_shot in (None, row["query_shot"])
+            and figure.batch_norm in (None, row["batch_norm"])
+        ):
+            return {"accuracy": figure.accuracy, "where": figure.where}
+    return None
 
 
 def write_results(path: Path, rows: Sequence[Row]) -> None:
@@ -212,20 +225,6 @@ def machine() -> str:
                 break
     gpu = f", {torch.cuda.get_device_name()}" if torch.cuda.is_available() else ""
     return f"{model}, {os.cpu_count()} cores, {platform.system()}{gpu}"
-
-
-def _published(
-    config: RunConfig, evaluation: Evaluation, episode: EpisodeConfig, instance: int | None
-) -> dict[str, Any] | None:
-    """The paper's figure that was measured in the same way, if there is one."""
-    for row in config.published:
-        if (
-            (row.way, row.shot, row.instance) == (episode.way, episode.shot, instance)
-            and row.query_shot in (None, episode.query_shot)
-            and row.batch_norm in (None, evaluation.batch_norm)
-        ):
-            return {"accuracy": row.accuracy, "where": row.where}
-    return None
 
 
 def _identity(row: Row) -> tuple[Any, ...]:
